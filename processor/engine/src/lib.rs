@@ -1,0 +1,1 @@
+//! The transaction engine: poll, process, commit, abort, rebalance, restore; knows no goods

@@ -1,0 +1,1 @@
+//! Turns Debezium change events into exact per-good stock deltas with Kafka transactions

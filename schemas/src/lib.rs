@@ -1,0 +1,1 @@
+//! The wire contract: every record the two programs read or write

@@ -1,0 +1,1 @@
+//! What both programs share in being operated: configuration, logging, HTTP, coded errors

@@ -1,0 +1,1 @@
+//! Upserts the newest stock delta of every good into PostgreSQL, idempotently

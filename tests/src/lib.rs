@@ -1,0 +1,1 @@
+//! End-to-end scenarios on real servers, and the two stacks they run on
