@@ -1,0 +1,49 @@
+//! The trait of the embedded state store: a cache of the changelog that survives `kill -9`.
+//!
+//! A store holds, per [`StatePartition`], the application's keys and one [`Progress`] row, and changes
+//! both in one atomic batch, after the Kafka commit. The changelog is the durable copy: a store may lose
+//! its tail, or everything, but never half a batch (invariant 5, engine rule 5).
+
+use crate::failure::Failure;
+use crate::mark::Progress;
+use crate::topology::StatePartition;
+
+/// One change of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Application key.
+    pub key: Vec<u8>,
+    /// New value; `None` deletes the key.
+    pub value: Option<Vec<u8>>,
+}
+
+/// The state of one partition, exclusively owned while open.
+pub trait PartitionStore {
+    /// Progress as of the last applied batch; `None` for a store that holds nothing usable.
+    fn progress(&self) -> Result<Option<Progress>, Failure>;
+
+    /// Copies the value of `key` into `value` (cleared first); `false` when absent.
+    fn get(&self, key: &[u8], value: &mut Vec<u8>) -> Result<bool, Failure>;
+
+    /// Visits keys greater than `after` (all from the first when `None`) in byte order until `visit` returns
+    /// `false` or the end is reached. Returns `true` when the end was reached.
+    fn scan(&self, after: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<bool, Failure>;
+
+    /// Applies all writes and the progress in one atomic batch. Keys are sorted and unique.
+    fn apply(&mut self, writes: &[Write], progress: &Progress) -> Result<(), Failure>;
+
+    /// Forgets everything, before a full restore.
+    fn clear(&mut self) -> Result<(), Failure>;
+}
+
+/// Opens and closes partitions of the store of one process.
+pub trait StateStore {
+    /// An open partition. Dropping it closes it; another worker of the process may then open it.
+    type Partition: PartitionStore;
+
+    /// Opens (or creates) the state of one partition.
+    ///
+    /// # Errors
+    /// [`Failure::Stop`] when the state belongs to another application or another, newer format.
+    fn open(&mut self, partition: StatePartition) -> Result<Self::Partition, Failure>;
+}
