@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Registers the Debezium connector "orders-connector" and waits until it runs: ./source-create.sh
+#
+# CONNECT_URL (default http://localhost:8083) is where Kafka Connect answers; WAIT_SECONDS (default 180) bounds the whole.
+# It may be run again at any time: the same configuration is put in place (PUT creates or replaces, POST would only create)
+# and a failed connector or task is restarted. docker-compose.yml runs this very script once at start.
+# Needs bash and curl only, so that it runs on a host and inside the Connect image alike.
+set -euo pipefail
+
+CONNECT_URL=${CONNECT_URL:-http://localhost:8083}
+WAIT_SECONDS=${WAIT_SECONDS:-180}
+CONNECTOR=$CONNECT_URL/connectors/orders-connector
+
+# The processor's rule rests on what this configuration makes Debezium write; docs/ARCHITECTURE.md says why.
+CONFIG='{
+  "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
+  "database.hostname": "db",
+  "database.port": "5432",
+  "database.user": "postgres",
+  "database.password": "postgres",
+  "database.dbname": "goods_db",
+  "database.server.name": "warehouse",
+  "plugin.name": "pgoutput",
+  "table.include.list": "orders.transactions",
+  "key.converter": "org.apache.kafka.connect.json.JsonConverter",
+  "key.converter.schemas.enable": "false",
+  "value.converter": "org.apache.kafka.connect.json.JsonConverter",
+  "value.converter.schemas.enable": "false",
+  "decimal.handling.mode": "double",
+  "hstore.handling.mode": "json",
+  "topic.prefix": "warehouse",
+  "output.data.format": "JSON",
+  "message.key.columns": "orders.transactions:id"
+}'
+
+say()  { printf '%s\n' "$*" >&2; }
+fail() { # fail CODE WHAT REMEDY
+  say "$1: $2. To do: $3"
+  exit 1
+}
+
+command -v curl >/dev/null || fail CONNECTOR-NO-CURL "curl is missing" "install it, or run this inside the Connect image"
+
+# request CURL-ARGUMENT…: sets STATUS (000 = no answer) and BODY.
+request() {
+  local answer
+  answer=$(curl -sS --max-time 20 -w '\n%{http_code}' "$@" 2>&1) || true
+  STATUS=${answer##*$'\n'}
+  BODY=${answer%$'\n'*}
+}
+
+# pause REMEDY: between two attempts; ends the script when the time is over, with what was seen last.
+pause() {
+  [ "$SECONDS" -lt "$WAIT_SECONDS" ] ||
+    fail CONNECTOR-TIMEOUT "not running after $WAIT_SECONDS s; last answer of $CONNECT_URL: $STATUS ${BODY:0:2000}" "$1"
+  sleep 1
+}
+
+wait_for_connect() {
+  say "waiting for Kafka Connect at $CONNECT_URL"
+  while request "$CONNECT_URL/connectors"; [ "$STATUS" != 200 ]; do
+    pause "is Connect up (docker compose ps connect), and is CONNECT_URL right?"
+  done
+}
+
+put_configuration() {
+  while request -X PUT -H 'Content-Type: application/json' --data "$CONFIG" "$CONNECTOR/config"; do
+    case "$STATUS" in
+      200 | 201) say "orders-connector registered"; return ;;
+      # The worker is rebalancing (409), starting or out of reach: it passes.
+      409 | 5?? | 000) pause "see the log of Connect (docker compose logs connect)" ;;
+      *) fail CONNECTOR-REFUSED "Connect refuses the configuration: $STATUS $BODY" \
+        "is the source database up and reachable from Connect, with wal_level=logical?" ;;
+    esac
+  done
+}
+
+# The connector's own state comes first in the answer, the tasks' follow; with fewer than two there is no task yet.
+wait_until_running() {
+  local states restarted=-10
+  while request "$CONNECTOR/status"; do
+    states=$(grep -o '"state":"[A-Z]*"' <<<"$BODY" | cut -d'"' -f4 | tr '\n' ' ' || true)
+    case "$states" in
+      *FAILED*)
+        # A failure from before this run stays until somebody restarts it; one that comes back ends in the timeout above.
+        if [ $((SECONDS - restarted)) -ge 10 ]; then
+          restarted=$SECONDS
+          say "failed, restarting: ${BODY:0:600}"
+          request -X POST "$CONNECTOR/restart?includeTasks=true&onlyFailed=true"
+        fi
+        ;;
+      "RUNNING RUNNING "*) say "orders-connector and its task are RUNNING"; return ;;
+    esac
+    pause "see the trace above and the log of Connect; is the source database up, with wal_level=logical?"
+  done
+}
+
+wait_for_connect
+put_configuration
+wait_until_running
