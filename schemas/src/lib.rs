@@ -1,1 +1,54 @@
-//! The wire contract: every record the two programs read or write
+//! The wire contract: every record the two programs read or write.
+//!
+//! Owns the byte form of what crosses Kafka: Debezium's change events coming in; changelog, movement, stock delta,
+//! control record and dead letter going out; topic names, header names and the record partitioner. Never does I/O,
+//! knows no Kafka client, reads no clock, and decides nothing about sums: it says what a record *is*, the processor
+//! says what it *means*.
+//!
+//! Guards two promises of the system: nothing is dropped (a change event that cannot be read becomes a [`Rejection`]
+//! with a stable [`Reason`], never a panic, never a guess), and an old program meeting a newer record stops with a
+//! coded [`DecodeError`] instead of misreading it.
+//!
+//! Layout:
+//! - [`debezium`]: record key and envelope of the input topic.
+//! - [`changelog`], [`movement`], [`delta`], [`control`], [`dead_letter`]: our own records.
+//! - [`headers`], [`topics`], [`partitioner`]: what else both programs must agree on.
+//!
+//! The Avro and JSON Schema files beside the code (`schemas/avro`, `schemas/json`) and the golden files
+//! (`schemas/golden`) describe the same records; a test keeps the three equal.
+
+pub mod changelog;
+pub mod control;
+pub mod dead_letter;
+pub mod debezium;
+pub mod delta;
+mod error;
+pub mod headers;
+mod json;
+pub mod movement;
+pub mod partitioner;
+mod rejection;
+pub mod topics;
+
+pub use changelog::{ChangelogKey, TransactionRecord};
+pub use control::{Control, ReceivedControl};
+pub use delta::StockDelta;
+pub use error::DecodeError;
+pub use movement::Movement;
+pub use rejection::{MAX_DETAIL_BYTES, Reason, Rejection};
+pub use topics::Topics;
+
+/// The newest `format` of our own JSON records that this build writes and reads.
+pub const FORMAT: u64 = 1;
+
+/// What one live source row contributes to the sums: so many pieces of one good.
+///
+/// Signed: a row of operation `add` counts up, `remove` counts down. Always the *whole* contribution of the row,
+/// never a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Content {
+    /// The good (`good_id` of the source row), any 64-bit integer.
+    pub good_id: i64,
+    /// Signed pieces: `pcs` for `add`, `-pcs` for `remove`.
+    pub pieces: i64,
+}

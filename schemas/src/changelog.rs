@@ -1,0 +1,119 @@
+//! The changelog of the first step: what is known of each transaction id.
+//!
+//! Topic `<prefix>.transactions`, compacted. Key: the id as lower-case hyphenated text. Value: [`TransactionRecord`];
+//! a null value means the id left the state. Besides the ids one record per partition, of key [`PARTITION_KEY`],
+//! holds the partition's own state, whose shape belongs to the processor's core.
+
+use uuid::Uuid;
+
+use crate::json::{self, ObjectWriter, json_object};
+use crate::{Content, DecodeError, FORMAT};
+
+const RECORD: &str = "changelog";
+
+/// Key of the partition's own record. `#` cannot begin a uuid.
+pub const PARTITION_KEY: &str = "#partition";
+
+/// The state of one transaction id: its contribution, or the mark that it was deleted, and its position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TransactionRecord {
+    /// What the row contributes now; `None` = deleted, kept so that late redeliveries are recognised.
+    pub content: Option<Content>,
+    /// Snapshot generation of the partition in which the id was last seen.
+    pub generation: u32,
+    /// Whether the last applied event came from streaming (true) or from a full snapshot (false).
+    pub streaming: bool,
+    /// WAL position of the last applied event, in bytes.
+    pub lsn: u64,
+    /// WAL position of the last commit the connector had seen before (first of `source.sequence`).
+    pub commit_lsn: Option<u64>,
+    /// `source.ts_ms` of the last applied event, ms since 1970.
+    pub ts_ms: i64,
+    /// `source.ts_ms` of the last incremental snapshot record applied, ms since 1970: the connector's own clock.
+    pub incremental_ts_ms: Option<i64>,
+}
+
+json_object! {
+    struct Wire<'a> {
+        format: u64,
+        good_id: Option<i64>,
+        pieces: Option<i64>,
+        generation: u32,
+        streaming: bool,
+        lsn: u64,
+        commit_lsn: Option<u64>,
+        ts_ms: i64,
+        incremental_ts_ms: Option<i64>,
+    }
+}
+
+impl TransactionRecord {
+    /// Appends the record's value.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut writer = ObjectWriter::new(out)
+            .integer("format", FORMAT)
+            .integer_or_null("good_id", self.content.map(|content| content.good_id))
+            .integer_or_null("pieces", self.content.map(|content| content.pieces))
+            .integer("generation", self.generation)
+            .boolean("streaming", self.streaming)
+            .integer("lsn", self.lsn)
+            .integer_or_null("commit_lsn", self.commit_lsn)
+            .integer("ts_ms", self.ts_ms);
+        if let Some(ts_ms) = self.incremental_ts_ms {
+            writer = writer.integer("incremental_ts_ms", ts_ms);
+        }
+        writer.finish();
+    }
+
+    /// Reads a record's value.
+    pub fn decode(value: &[u8]) -> Result<Self, DecodeError> {
+        let wire: Wire<'_> = json::read(RECORD, value)?;
+        json::check_format(RECORD, wire.format)?;
+        json::required(RECORD, "format", wire.format)?;
+        let good_id = json::required(RECORD, "good_id", wire.good_id)?;
+        let pieces = json::required(RECORD, "pieces", wire.pieces)?;
+        let content = match (good_id, pieces) {
+            (Some(good_id), Some(pieces)) => Some(Content { good_id, pieces }),
+            (None, None) => None,
+            _ => return Err(DecodeError::malformed(RECORD, "only one of good_id and pieces is null")),
+        };
+        Ok(Self {
+            content,
+            generation: json::required(RECORD, "generation", wire.generation)?,
+            streaming: json::required(RECORD, "streaming", wire.streaming)?,
+            lsn: json::required(RECORD, "lsn", wire.lsn)?,
+            commit_lsn: wire.commit_lsn.flatten(),
+            ts_ms: json::required(RECORD, "ts_ms", wire.ts_ms)?,
+            incremental_ts_ms: wire.incremental_ts_ms.flatten(),
+        })
+    }
+}
+
+/// What a changelog key names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ChangelogKey {
+    /// The state of one transaction id.
+    Transaction(Uuid),
+    /// The partition's own record.
+    Partition,
+}
+
+impl ChangelogKey {
+    /// Appends the key's text.
+    pub fn encode(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Transaction(id) => json::push_uuid(out, id),
+            Self::Partition => out.extend_from_slice(PARTITION_KEY.as_bytes()),
+        }
+    }
+
+    /// Reads a key; anything but the two known forms is an error.
+    pub fn decode(key: &[u8]) -> Result<Self, DecodeError> {
+        if key == PARTITION_KEY.as_bytes() {
+            return Ok(Self::Partition);
+        }
+        json::parse_canonical_uuid(key).map(Self::Transaction).ok_or_else(|| {
+            DecodeError::key(RECORD, format!("neither an id nor {PARTITION_KEY}: {}", crate::rejection::excerpt(key)))
+        })
+    }
+}

@@ -1,0 +1,167 @@
+//! The record key: exactly the id of the row, nothing else.
+//!
+//! Kafka chose the record's partition by hashing the key's *bytes*. Another byte form of the same id (a schema
+//! wrapper switched on, another converter) therefore sends the id to another partition, away from its state. So the
+//! form itself is read too, as a [`KeyEncoding`] that the processor keeps per partition and compares.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::json::{json_object, parse_canonical_uuid};
+use crate::rejection::excerpt;
+use crate::{Reason, Rejection};
+
+const PREFIX: &[u8] = br#"{"id":""#;
+const SUFFIX: &[u8] = br#""}"#;
+const UUID_BYTES: usize = uuid::fmt::Hyphenated::LENGTH;
+
+/// A record key, read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The row's id.
+    pub id: Uuid,
+    /// The byte form the id was written in.
+    pub encoding: KeyEncoding,
+}
+
+/// The byte form of a record key with the id taken out.
+///
+/// Short forms are their own template, `{"id":"*"}`; longer ones are `json-schema:` (with schema wrapper) or `json:`
+/// and a 64-bit FNV-1a hash of the template in hexadecimal. Equal texts mean equal forms. Copied and compared as 32
+/// bytes, never allocated: it is looked at for every record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct KeyEncoding {
+    length: u8,
+    text: [u8; Self::MAX_BYTES],
+}
+
+impl KeyEncoding {
+    /// Longest text of an encoding in bytes.
+    pub const MAX_BYTES: usize = 31;
+
+    /// `{"id":"*"}`: the JSON converter with schemas switched off.
+    pub const PLAIN: Self = {
+        let mut text = [0; Self::MAX_BYTES];
+        let plain = b"{\"id\":\"*\"}";
+        let (head, _) = text.split_at_mut(plain.len());
+        head.copy_from_slice(plain);
+        Self { length: 10, text }
+    };
+
+    /// The encoding as it is kept in the partition's state.
+    pub fn as_str(&self) -> &str {
+        self.text.get(..usize::from(self.length)).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+    }
+
+    /// Reads the text that [`as_str`](Self::as_str) gave; `None` if it is too long to be one.
+    pub fn from_text(text: &str) -> Option<Self> {
+        Self::of_parts(&[text.as_bytes()])
+    }
+
+    /// Joins the parts; `None` when they do not fit.
+    fn of_parts(parts: &[&[u8]]) -> Option<Self> {
+        let mut text = [0; Self::MAX_BYTES];
+        let mut length = 0;
+        for part in parts {
+            text.get_mut(length..length + part.len())?.copy_from_slice(part);
+            length += part.len();
+        }
+        Some(Self { length: u8::try_from(length).ok()?, text })
+    }
+
+    /// The encoding of a key whose id lies between `before` and `after`.
+    fn of_template(before: &[u8], after: &[u8], wrapped: bool) -> Self {
+        if !wrapped && let Some(template) = Self::of_parts(&[before, b"*", after]) {
+            return template;
+        }
+        // FNV-1a: a dozen bytes of code and the same value for ever; the form is compared, not attacked.
+        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+        for byte in before.iter().chain(b"*").chain(after) {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        let mut hexadecimal = [0; 16];
+        for (position, digit) in hexadecimal.iter_mut().rev().enumerate() {
+            let nibble = (hash >> (4 * position)) & 0xf;
+            *digit = b"0123456789abcdef".iter().copied().zip(0..).find(|(_, n)| *n == nibble).map_or(b'0', |(d, _)| d);
+        }
+        let family: &[u8] = if wrapped { b"json-schema:" } else { b"json:" };
+        // 12 + 16 bytes always fit.
+        Self::of_parts(&[family, &hexadecimal]).unwrap_or(Self::PLAIN)
+    }
+}
+
+impl fmt::Debug for KeyEncoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyEncoding({})", self.as_str())
+    }
+}
+
+impl fmt::Display for KeyEncoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Hash for KeyEncoding {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl serde::Serialize for KeyEncoding {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for KeyEncoding {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str> as serde::Deserialize>::deserialize(deserializer)?;
+        Self::from_text(&text).ok_or_else(|| serde::de::Error::custom("longer than any key encoding"))
+    }
+}
+
+json_object! {
+    struct IdObject<'a> { id: &'a RawValue, }
+}
+
+json_object! {
+    struct Document<'a> {
+        id: &'a RawValue,
+        schema: serde::de::IgnoredAny,
+        payload: IdObject<'a>,
+    }
+}
+
+/// Reads a record key. Refused: no key ([`Reason::NoId`]) and any key that is not exactly the id in lower-case
+/// hyphenated form ([`Reason::KeyNotTheId`]).
+pub fn decode(key: Option<&[u8]>) -> Result<Key, Rejection> {
+    let key = key.ok_or_else(|| Rejection::new(Reason::NoId, "the record has no key"))?;
+    if let Some(id) = key.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX)).and_then(parse_canonical_uuid)
+    {
+        return Ok(Key { id, encoding: KeyEncoding::PLAIN });
+    }
+    decode_other_forms(key)
+        .map_err(|why| Rejection::new(Reason::KeyNotTheId, format!("{why}: the key is {}", excerpt(key))))
+}
+
+#[cold]
+fn decode_other_forms(key: &[u8]) -> Result<Key, &'static str> {
+    let text = std::str::from_utf8(key).map_err(|_| "not JSON text")?;
+    let document: Document<'_> = serde_json::from_str(text).map_err(|_| "not a JSON object of known form")?;
+    let (id, wrapped) = match (document.id, document.payload) {
+        (Some(id), None) if document.unknown_fields == 0 && document.schema.is_none() => (id, false),
+        (None, Some(IdObject { id: Some(id), unknown_fields: 0, .. })) if document.unknown_fields == 0 => (id, true),
+        _ => return Err("not exactly one field id"),
+    };
+    // The raw text of the value is a slice of the key, so its address tells where the template is cut.
+    let start = id.get().as_ptr().addr().wrapping_sub(text.as_ptr().addr());
+    let uuid_text = id.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default();
+    let uuid = parse_canonical_uuid(uuid_text.as_bytes()).ok_or("id is no uuid in lower-case hyphenated form")?;
+    let before = key.get(..=start).ok_or("id not found in the key")?;
+    let after = key.get(start + 1 + UUID_BYTES..).ok_or("id not found in the key")?;
+    Ok(Key { id: uuid, encoding: KeyEncoding::of_template(before, after, wrapped) })
+}

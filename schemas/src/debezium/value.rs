@@ -1,0 +1,334 @@
+//! The envelope: what happened to one row, and where in the WAL.
+//!
+//! Reads only what the rule needs, borrowed from the record, and skips the rest unread. Two levels of refusal: when
+//! the position is readable but the row is not, the [`RowChange`] is still given with the [`Rejection`] in its
+//! content, so that the processor can mark the id as seen (a sweep must not remove a row that exists); when not even
+//! that, the whole value is refused.
+
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::number::{self, Integer};
+use crate::json::json_object;
+use crate::rejection::excerpt;
+use crate::{Content, Reason, Rejection};
+
+/// What a record of the input topic says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Something about one row.
+    Row(RowChange),
+    /// The null value that follows a delete for compaction's sake; carries nothing.
+    Tombstone,
+    /// A TRUNCATE (`op` = `t`): reaches one partition only, so it can only be refused ([`Reason::Truncate`]).
+    Truncate,
+    /// An `op` that is none of `r`, `c`, `u`, `d`, `t`: refuse it ([`Reason::UnknownOp`]).
+    Other {
+        /// The `op` as written (an excerpt if it is long).
+        op: Box<str>,
+    },
+}
+
+impl Change {
+    /// The row change, or for what can only be refused the refusal; `None` for a tombstone.
+    pub fn into_row(self) -> Option<Result<RowChange, Rejection>> {
+        match self {
+            Self::Row(row) => Some(Ok(row)),
+            Self::Tombstone => None,
+            Self::Truncate => {
+                Some(Err(Rejection::new(Reason::Truncate, "a TRUNCATE names no rows and reaches one partition only")))
+            }
+            Self::Other { op } => Some(Err(Rejection::new(Reason::UnknownOp, format!("op is {op}")))),
+        }
+    }
+}
+
+/// One event about one row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowChange {
+    /// Kind of event.
+    pub operation: ChangeOperation,
+    /// The row, as named by the record key.
+    pub id: Uuid,
+    /// The row's contribution from now on; `None` = deleted; `Some(Err)` = the event has to be refused although its
+    /// position is known.
+    pub content: Option<Result<Content, Rejection>>,
+    /// Where and when.
+    pub source: Source,
+}
+
+/// Kind of event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ChangeOperation {
+    /// `r`: the row was read by a snapshot.
+    Read,
+    /// `c`: inserted.
+    Create,
+    /// `u`: updated.
+    Update,
+    /// `d`: deleted.
+    Delete,
+}
+
+/// Where an event stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Source {
+    /// Streaming, or which part of which kind of snapshot.
+    pub snapshot: Snapshot,
+    /// The change's own WAL position in bytes (full snapshots: the snapshot's). `None` only on incremental records.
+    pub lsn: Option<u64>,
+    /// First element of `source.sequence`: the last commit the connector had seen. Null on initial snapshots, which is
+    /// how these are told from on-demand ones.
+    pub commit_lsn: Option<u64>,
+    /// `source.ts_ms`: when the change was committed, ms since 1970 (incremental records: the connector's clock).
+    pub ts_ms: i64,
+}
+
+/// Whether, and how, an event belongs to a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Snapshot {
+    /// `c`, `u` and `d`, whatever `source.snapshot` says: after a cut-short blocking snapshot they carry `true`.
+    Streaming,
+    /// `r` of a full snapshot, not its last.
+    Part,
+    /// The last `r` of a full snapshot: with it the snapshot is complete.
+    Last,
+    /// `r` of an incremental snapshot: never a full set.
+    Incremental,
+}
+
+json_object! {
+    struct Row<'a> {
+        id: &'a RawValue,
+        good_id: &'a RawValue,
+        operation: &'a RawValue,
+        pcs: &'a RawValue,
+    }
+}
+
+json_object! {
+    /// `before`: only the id, to see that it agrees.
+    struct OldRow<'a> { id: &'a RawValue, }
+}
+
+json_object! {
+    struct SourceBlock<'a> {
+        snapshot: &'a RawValue,
+        lsn: &'a RawValue,
+        sequence: &'a RawValue,
+        ts_ms: &'a RawValue,
+    }
+}
+
+json_object! {
+    struct Envelope<'a> {
+        before: Option<OldRow<'a>>,
+        after: Option<Row<'a>>,
+        source: Option<SourceBlock<'a>>,
+        op: &'a RawValue,
+    }
+}
+
+json_object! {
+    /// An envelope, plain or inside the converter's `schema`/`payload` wrapper.
+    struct Document<'a> {
+        before: Option<OldRow<'a>>,
+        after: Option<Row<'a>>,
+        source: Option<SourceBlock<'a>>,
+        op: &'a RawValue,
+        payload: Option<Envelope<'a>>,
+    }
+}
+
+/// Reads the value of the record whose key names `id`; `max_value_bytes` is the longest that is accepted.
+pub fn decode(id: Uuid, value: Option<&[u8]>, max_value_bytes: usize) -> Result<Change, Rejection> {
+    let Some(value) = value else { return Ok(Change::Tombstone) };
+    let too_large = (value.len() > max_value_bytes).then(|| {
+        let detail = format!("the value has {} bytes, the limit is {max_value_bytes}", value.len());
+        Rejection::new(Reason::ValueTooLarge, detail)
+    });
+    let change = parse(value).and_then(|envelope| envelope.map_or(Ok(Change::Tombstone), |it| it.change(id)));
+    match (too_large, change) {
+        (None, change) => change,
+        // The limit is about the row; its position still counts.
+        (Some(too_large), Ok(Change::Row(mut row))) => {
+            row.content = Some(Err(too_large));
+            Ok(Change::Row(row))
+        }
+        (Some(too_large), _) => Err(too_large),
+    }
+}
+
+/// Whether the value is a TRUNCATE event, the only one that has no key.
+pub(super) fn is_truncate(value: Option<&[u8]>) -> bool {
+    let envelope = value.and_then(|value| parse(value).ok()).flatten();
+    envelope.and_then(|envelope| envelope.op).is_some_and(|op| op.get() == r#""t""#)
+}
+
+/// The envelope; `None` for a JSON null, which older converters write for a tombstone.
+fn parse(value: &[u8]) -> Result<Option<Envelope<'_>>, Rejection> {
+    // Checked once up front: serde_json looks at the encoding only of the strings it keeps.
+    let text = std::str::from_utf8(value).map_err(|error| Rejection::new(Reason::InvalidUtf8, error.to_string()))?;
+    let document: Option<Document<'_>> = serde_json::from_str(text).map_err(|error| {
+        let reason = if error.is_data() { Reason::NotAnEnvelope } else { Reason::NotJson };
+        Rejection::new(reason, format!("{error}: {}", excerpt(value)))
+    })?;
+    let Some(Document { before, after, source, op, payload, .. }) = document else { return Ok(None) };
+    match payload {
+        None => Ok(Some(Envelope { before, after, source, op, ..Envelope::default() })),
+        Some(payload) if before.is_none() && after.is_none() && source.is_none() && op.is_none() => Ok(payload),
+        Some(_) => Err(Rejection::new(Reason::NotAnEnvelope, "an envelope both inside and beside payload")),
+    }
+}
+
+impl Envelope<'_> {
+    fn change(self, id: Uuid) -> Result<Change, Rejection> {
+        let Some(op) = self.op else { return Err(Rejection::new(Reason::UnknownOp, "op is missing")) };
+        let operation = match op.get() {
+            r#""r""# => ChangeOperation::Read,
+            r#""c""# => ChangeOperation::Create,
+            r#""u""# => ChangeOperation::Update,
+            r#""d""# => ChangeOperation::Delete,
+            r#""t""# => return Ok(Change::Truncate),
+            other => return Ok(Change::Other { op: excerpt(other.as_bytes()).into_boxed_str() }),
+        };
+        let Some(Some(source)) = &self.source else {
+            return Err(Rejection::new(Reason::NoPosition, "source is missing"));
+        };
+        let source = source.position(operation)?;
+        let content = match operation {
+            ChangeOperation::Delete => {
+                if let Some(Some(OldRow { id: Some(before), .. })) = self.before {
+                    same_id(id, before, "before.id")?;
+                }
+                None
+            }
+            ChangeOperation::Read | ChangeOperation::Create | ChangeOperation::Update => Some(match self.after {
+                Some(Some(row)) => row.content_of(id)?,
+                _ => Err(Rejection::new(Reason::MissingRow, format!("op is {} but after is null", op.get()))),
+            }),
+        };
+        Ok(Change::Row(RowChange { operation, id, content, source }))
+    }
+}
+
+impl SourceBlock<'_> {
+    fn position(&self, operation: ChangeOperation) -> Result<Source, Rejection> {
+        let snapshot = self.snapshot(operation)?;
+        let lsn = match self.lsn.map(RawValue::get) {
+            None | Some("null") => None,
+            Some(lsn) => Some(lsn.parse().map_err(|_| no_position("lsn", lsn))?),
+        };
+        if lsn.is_none() && snapshot != Snapshot::Incremental {
+            return Err(no_position("lsn", "null"));
+        }
+        let sequence = self.sequence.map_or("null", RawValue::get);
+        let commit_lsn = first_of_sequence(sequence).map_err(|_| no_position("sequence", sequence))?;
+        let ts_ms = self.ts_ms.map_or("null", RawValue::get);
+        let ts_ms = ts_ms.parse().map_err(|_| no_position("ts_ms", ts_ms))?;
+        Ok(Source { snapshot, lsn, commit_lsn, ts_ms })
+    }
+
+    fn snapshot(&self, operation: ChangeOperation) -> Result<Snapshot, Rejection> {
+        let in_snapshot = match self.snapshot.map_or("null", RawValue::get) {
+            r#""incremental""# => Snapshot::Incremental,
+            r#""last""# | r#""last_in_data_collection""# => Snapshot::Last,
+            // The marker says nothing more: an `r` that is not incremental is of a full snapshot.
+            r#""first""# | r#""first_in_data_collection""# | r#""true""# | "true" | r#""false""# | "false" | "null" => {
+                Snapshot::Part
+            }
+            other => {
+                let detail = format!("source.snapshot is {}", excerpt(other.as_bytes()));
+                return Err(Rejection::new(Reason::UnknownSnapshotMarker, detail));
+            }
+        };
+        Ok(if operation == ChangeOperation::Read { in_snapshot } else { Snapshot::Streaming })
+    }
+}
+
+fn no_position(field: &str, found: &str) -> Rejection {
+    Rejection::new(Reason::NoPosition, format!("source.{field} is {}", excerpt(found.as_bytes())))
+}
+
+/// A `source.sequence` that is not of the known form.
+struct UnreadableSequence;
+
+/// The first element of `source.sequence`, a JSON string that holds an array of two (string or null). `None` when it
+/// is null or there is no sequence (connectors before 1.6). Any other text is an error: an unreadable sequence must
+/// not pass for the null that marks an initial snapshot.
+fn first_of_sequence(raw: &str) -> Result<Option<u64>, UnreadableSequence> {
+    if raw == "null" {
+        return Ok(None);
+    }
+    // As the connector writes it, without unescaping: "[null,\"26370000\"]", "[\"26370336\",\"26370504\"]".
+    let quick = raw.strip_prefix("\"[").and_then(|rest| rest.strip_suffix("]\"")).and_then(|rest| rest.split_once(','));
+    if let Some((first, second)) = quick
+        && let (Ok(first), Ok(_)) = (escaped_element(first), escaped_element(second))
+    {
+        return Ok(first);
+    }
+    let text: String = serde_json::from_str(raw).map_err(|_| UnreadableSequence)?;
+    let (first, second): (Option<String>, Option<String>) =
+        serde_json::from_str(&text).map_err(|_| UnreadableSequence)?;
+    let element = |digits: Option<String>| digits.map(|digits| digits.parse()).transpose();
+    element(second).and_then(|_: Option<u64>| element(first)).map_err(|_| UnreadableSequence)
+}
+
+/// `null` or `\"digits\"`, still escaped.
+fn escaped_element(escaped: &str) -> Result<Option<u64>, UnreadableSequence> {
+    if escaped == "null" {
+        return Ok(None);
+    }
+    let digits = escaped.strip_prefix("\\\"").and_then(|rest| rest.strip_suffix("\\\"")).ok_or(UnreadableSequence)?;
+    digits.parse().map(Some).map_err(|_| UnreadableSequence)
+}
+
+impl Row<'_> {
+    /// The row's contribution. Outer error: the row is another one than the key says, so nothing about it counts.
+    fn content_of(&self, id: Uuid) -> Result<Result<Content, Rejection>, Rejection> {
+        let Some(row_id) = self.id else {
+            return Ok(Err(Rejection::new(Reason::NoId, "after.id is missing")));
+        };
+        match same_id(id, row_id, "after.id") {
+            Ok(()) => Ok(self.content()),
+            Err(rejection) if rejection.reason() == Reason::NoId => Ok(Err(rejection)),
+            Err(disagrees) => Err(disagrees),
+        }
+    }
+
+    fn content(&self) -> Result<Content, Rejection> {
+        let refuse = |reason, field: &str, raw: &str| {
+            Err(Rejection::new(reason, format!("{field} is {}", excerpt(raw.as_bytes()))))
+        };
+        let good_id = self.good_id.map_or("null", RawValue::get);
+        let Integer::Value(good_id) = number::integer(good_id) else {
+            return refuse(Reason::GoodIdInvalid, "good_id", good_id);
+        };
+        let raw = self.pcs.map_or("null", RawValue::get);
+        let pcs = match number::integer(raw) {
+            Integer::Value(pcs) if pcs >= 0 => pcs,
+            Integer::Value(_) | Integer::TooSmall | Integer::Fractional { negative: true } => {
+                return refuse(Reason::NegativePcs, "pcs", raw);
+            }
+            Integer::Fractional { negative: false } => return refuse(Reason::FractionalPcs, "pcs", raw),
+            Integer::TooLarge => return refuse(Reason::PcsOutOfRange, "pcs", raw),
+            Integer::NotANumber => return refuse(Reason::PcsInvalid, "pcs", raw),
+        };
+        match self.operation.map_or("null", RawValue::get) {
+            r#""add""# => Ok(Content { good_id, pieces: pcs }),
+            // pcs >= 0, so its negative always fits.
+            r#""remove""# => Ok(Content { good_id, pieces: -pcs }),
+            other => refuse(Reason::UnknownOperation, "operation", other),
+        }
+    }
+}
+
+/// That a raw JSON value is the id of the key.
+fn same_id(id: Uuid, raw: &RawValue, field: &str) -> Result<(), Rejection> {
+    let text = raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default();
+    match Uuid::try_parse_ascii(text.as_bytes()) {
+        Ok(found) if found == id => Ok(()),
+        Ok(found) => Err(Rejection::new(Reason::KeyValueDisagree, format!("{field} is {found}, the key says {id}"))),
+        Err(_) => Err(Rejection::new(Reason::NoId, format!("{field} is no uuid: {}", excerpt(raw.get().as_bytes())))),
+    }
+}

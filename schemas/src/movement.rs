@@ -1,0 +1,63 @@
+//! A movement: by how much one good changed in one transaction of the first step.
+//!
+//! Topic `<prefix>.movements`, the repartition topic: key is the good, so that one partition sees all of a good.
+//! Movements are differences; they are added exactly once or the sums are wrong, which is why they only ever travel
+//! inside Kafka transactions.
+
+use crate::DecodeError;
+use crate::json::{self, ObjectWriter, json_object};
+
+const RECORD: &str = "movement";
+
+/// The change of one good: new contributions minus old ones, coalesced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Movement {
+    /// The good.
+    pub good_id: i64,
+    /// Change of the sum, in pieces. Wider than a contribution: many coalesce into one movement.
+    pub delta: i128,
+    /// Change of the number of live source rows of the good.
+    pub transactions: i64,
+}
+
+json_object! {
+    struct Wire<'a> { format: u64, good_id: i64, delta: i128, transactions: i64, }
+}
+
+impl Movement {
+    /// Appends the record's key: the good as decimal text.
+    pub fn encode_key(&self, out: &mut Vec<u8>) {
+        json::push_integer(out, self.good_id);
+    }
+
+    /// Appends the record's value.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        ObjectWriter::new(out)
+            .integer("good_id", self.good_id)
+            .integer("delta", self.delta)
+            .integer("transactions", self.transactions)
+            .finish();
+    }
+
+    /// Reads a record; `key` must be the good of the value.
+    pub fn decode(key: &[u8], value: &[u8]) -> Result<Self, DecodeError> {
+        let wire: Wire<'_> = json::read(RECORD, value)?;
+        json::check_format(RECORD, wire.format)?;
+        let good_id = json::required(RECORD, "good_id", wire.good_id)?;
+        check_good_key(RECORD, key, good_id)?;
+        Ok(Self {
+            good_id,
+            delta: json::required(RECORD, "delta", wire.delta)?,
+            transactions: json::required(RECORD, "transactions", wire.transactions)?,
+        })
+    }
+}
+
+/// A record keyed by good must lie under its own good: another key is another partition and another history.
+pub(crate) fn check_good_key(record: &'static str, key: &[u8], good_id: i64) -> Result<(), DecodeError> {
+    if itoa::Buffer::new().format(good_id).as_bytes() == key {
+        return Ok(());
+    }
+    let found = crate::rejection::excerpt(key);
+    Err(DecodeError::key(record, format!("it is {found}, its value is about good {good_id}")))
+}
