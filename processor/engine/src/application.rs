@@ -51,10 +51,7 @@ pub trait Application {
     fn has_background(&self) -> bool;
 
     /// Does one bounded chunk of background work.
-    fn background(
-        &mut self,
-        transaction: &mut dyn Transaction,
-    ) -> Result<Background, Failure>;
+    fn background(&mut self, transaction: &mut dyn Transaction) -> Result<Background, Failure>;
 
     /// Writes everything that was coalesced. After this each touched partition must have at least one
     /// marked changelog record (see [`Transaction::put_marked`]).

@@ -73,6 +73,14 @@ pub enum Rebalance {
 pub enum Polled {
     /// `on_record` was called once.
     Record,
+    /// The consumer stands at the end (LSO) of this partition; `position` is the next offset, control
+    /// records passed (`enable.partition.eof`). Records alone cannot tell: markers hide the end.
+    End {
+        /// Which input partition.
+        partition: TopicPartition,
+        /// Next offset to be read.
+        position: i64,
+    },
     /// Nothing within the time given.
     Idle,
     /// The group protocol asks for something; it must be answered before the next poll.

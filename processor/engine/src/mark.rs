@@ -34,6 +34,9 @@ pub struct Progress {
     pub input_topic_id: String,
     /// Id of the changelog topic.
     pub changelog_topic_id: String,
+    /// When the row was written, ms since 1970. A store left alone for longer than the changelog keeps its
+    /// tombstones must not be brought up to date by replaying: deleted keys would come back (KAFKA-19943).
+    pub updated_at_ms: u64,
 }
 
 /// The metadata string of a committed offset: `v1;<sequence>;<writer>;<input topic id>`.

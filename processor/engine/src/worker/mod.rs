@@ -1,0 +1,464 @@
+//! The loop of one worker, as a step function: a thread calls [`Worker::step`] for ever, a simulation
+//! interleaves the steps of many.
+//!
+//! One worker owns its consumer, its two producers, its reader and the state of its partitions; nothing is
+//! shared, nothing is locked. The pieces: [`mod@open`] (the open transaction), `commit` (how it ends),
+//! `restore` (how a partition gets its state), `rebalance` (how partitions come and go).
+//!
+//! It never decides what a record means (that is the [`Application`]) and never sleeps; where waiting is
+//! wise it says so in its [`Step`].
+
+mod commit;
+mod open;
+mod owned;
+mod rebalance;
+mod restore;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use self::commit::escalate;
+use self::open::{Open, View};
+use self::owned::Owned;
+use crate::application::{Application, BroadcastRecord};
+use crate::cluster::{Cluster, GroupConsumer, Polled, Record, TransactionalProducer};
+use crate::failure::{Failure, Stop};
+use crate::observer::{Event, Observer};
+use crate::store::StateStore;
+use crate::topology::{StatePartition, TopicPartition, Topology};
+
+/// Producers used in turn: after EndTxn is answered the broker still writes markers and refuses the same
+/// producer's next transaction for 20 ms and more; the other one does not wait.
+const PRODUCERS: usize = 2;
+
+/// When a transaction ends and how long things may take.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Input records per transaction.
+    pub max_records: u64,
+    /// Bytes of state changes per transaction.
+    pub max_bytes: usize,
+    /// Age at which an open transaction is committed even under load.
+    pub commit_interval: Duration,
+    /// How long an idle worker waits for a record before it looks around.
+    pub idle_wait: Duration,
+    /// Changelog records replayed per step, over all partitions.
+    pub restore_records: u32,
+    /// How often consumed records of repartition topics are deleted.
+    pub purge_interval: Duration,
+    /// A store not written for longer than this is rebuilt from the changelog instead of brought up to
+    /// date; must be shorter than the changelog's `delete.retention.ms`.
+    pub max_state_age: Duration,
+    /// Fencings without a successful commit between them after which the worker gives up.
+    pub max_fencings: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_records: 10_000,
+            max_bytes: 16 << 20,
+            commit_interval: Duration::from_millis(100),
+            idle_wait: Duration::from_millis(50),
+            restore_records: 20_000,
+            purge_interval: Duration::from_secs(30),
+            max_state_age: Duration::from_secs(21 * 24 * 3600),
+            max_fencings: 3,
+        }
+    }
+}
+
+/// The engine rules that can be taken out, so that a test can show what breaks without each. All are on
+/// by default and nothing outside tests changes them.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools)]
+pub struct Rules {
+    pub rule1_offsets_of_touched: bool,
+    pub rule2_replay_on_assignment: bool,
+    pub rule3_resolve_before_revoke: bool,
+    pub rule4_reread_on_rebalance: bool,
+    pub rule5_check_restored_end: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            rule1_offsets_of_touched: true,
+            rule2_replay_on_assignment: true,
+            rule3_resolve_before_revoke: true,
+            rule4_reread_on_rebalance: true,
+            rule5_check_restored_end: true,
+        }
+    }
+}
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Something was done; step again at once.
+    Worked,
+    /// There was nothing to do (the poll has waited already).
+    Idle,
+    /// Something failed and will be tried again; wait a little first.
+    Backoff(Duration),
+    /// The worker has left the group and owns nothing any more.
+    Left,
+}
+
+/// One worker.
+pub struct Worker<C: Cluster, S: StateStore, A: Application, O: Observer> {
+    topology: Topology,
+    limits: Limits,
+    rules: Rules,
+    cluster: C,
+    stores: S,
+    application: A,
+    observer: O,
+    consumer: C::Consumer,
+    producers: Vec<C::Producer>,
+    reader: C::Reader,
+    turn: usize,
+    writer: String,
+    owned: BTreeMap<StatePartition, Owned<S::Partition>>,
+    /// Assigned inputs whose state is not opened yet.
+    untaken: Vec<TopicPartition>,
+    open: Option<Open>,
+    broadcasts: Vec<BroadcastRecord>,
+    recovery: Option<Failure>,
+    failures: u32,
+    fencings: u32,
+    last_purge_ms: u64,
+    leaving: bool,
+}
+
+impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> {
+    /// Initialises both producers first (whatever a predecessor left open is resolved before any offset is
+    /// read), then joins the group.
+    pub fn new(
+        topology: Topology,
+        limits: Limits,
+        mut cluster: C,
+        stores: S,
+        application: A,
+        observer: O,
+    ) -> Result<Self, Failure> {
+        let producers = build_producers(&mut cluster)?;
+        let mut reader = cluster.reader()?;
+        let broadcast = TopicPartition { topic: topology.broadcast, partition: 0 };
+        crate::cluster::LogReader::add(&mut reader, broadcast, 0)?;
+        let consumer = cluster.consumer()?;
+        let now = cluster.now_ms();
+        Ok(Self {
+            topology,
+            limits,
+            rules: Rules::default(),
+            cluster,
+            stores,
+            application,
+            observer,
+            consumer,
+            producers,
+            reader,
+            turn: 0,
+            writer: format!("{now:x}"),
+            owned: BTreeMap::new(),
+            untaken: Vec::new(),
+            open: None,
+            broadcasts: Vec::new(),
+            recovery: None,
+            failures: 0,
+            fencings: 0,
+            last_purge_ms: now,
+            leaving: false,
+        })
+    }
+
+    /// For tests that show what a rule guards.
+    #[doc(hidden)]
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
+    /// The partitions owned and whether each is running.
+    pub fn partitions(&self) -> impl Iterator<Item = (StatePartition, bool)> + '_ {
+        self.owned.iter().map(|(partition, owned)| (*partition, owned.is_running()))
+    }
+
+    /// How far each running partition has read its input, control records included.
+    pub fn positions(&self) -> impl Iterator<Item = (StatePartition, i64)> + '_ {
+        self.owned.iter().filter(|(_, owned)| owned.is_running()).map(|(partition, owned)| (*partition, owned.read_to))
+    }
+
+    /// The application, for its counters.
+    pub fn application(&self) -> &A {
+        &self.application
+    }
+
+    /// Does a bounded piece of work.
+    ///
+    /// # Errors
+    /// A [`Stop`]: the process must end with the code it carries.
+    pub fn step(&mut self) -> Result<Step, Stop> {
+        self.observer.alive();
+        let result = match self.recovery.take() {
+            Some(failure) => self.recover(failure).map(|()| Step::Worked),
+            None => self.turn(),
+        };
+        match result {
+            Ok(step) => Ok(step),
+            Err(Failure::Stop(stop)) => {
+                // Readers of the outputs should not have to wait for the transaction to time out.
+                let _ = self.abort("stopping");
+                Err(stop)
+            }
+            Err(failure) => {
+                self.failures += 1;
+                let wait = Duration::from_millis(10) * 2_u32.saturating_pow(self.failures.min(8) - 1);
+                self.recovery = Some(failure);
+                Ok(Step::Backoff(wait))
+            }
+        }
+    }
+
+    /// Commits what is open and starts leaving the group; [`Worker::step`] then ends in [`Step::Left`].
+    pub fn leave(&mut self) -> Result<(), Stop> {
+        if !self.leaving {
+            self.leaving = true;
+            self.settle()?;
+            if let Err(failure) = self.consumer.leave() {
+                self.recovery = Some(failure);
+            }
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self) -> Result<Step, Failure> {
+        self.take_assigned()?;
+        let drained = self.gather()?;
+        let read = self.read_logs(drained)?;
+        self.handle_broadcasts()?;
+        self.background()?;
+        let worked = self.commit_if_due(drained)?;
+        self.purge_if_due();
+        if self.leaving && self.owned.is_empty() && self.untaken.is_empty() {
+            return Ok(Step::Left);
+        }
+        Ok(if worked || read || !drained { Step::Worked } else { Step::Idle })
+    }
+
+    /// Whether something else than input waits to be done, so that polling must not wait.
+    fn is_busy(&self) -> bool {
+        self.leaving
+            || self.open.as_ref().is_some_and(|open| !open.is_empty())
+            || self.application.has_background()
+            || self.owned.values().any(|owned| !owned.is_running() || owned.refresh_offset)
+    }
+
+    /// Polls records into the open transaction until it is full, old or the input is drained (`true`).
+    fn gather(&mut self) -> Result<bool, Failure> {
+        let mut wait = if self.is_busy() { Duration::ZERO } else { self.limits.idle_wait };
+        loop {
+            let Self { consumer, producers, open, owned, topology, application, cluster, turn, .. } = self;
+            let Some(producer) = producers.get_mut(*turn) else {
+                return Err(Failure::Rebuild("no producer".into()));
+            };
+            let mut outcome = Ok(());
+            let polled = consumer.poll(wait, &mut |record| {
+                let open = open.get_or_insert_with(|| Open::new(cluster.now_ms()));
+                outcome = process(application, open, producer, owned, topology, record);
+            })?;
+            outcome?;
+            wait = Duration::ZERO;
+            match polled {
+                Polled::Record => {
+                    if self.is_due() {
+                        return Ok(false);
+                    }
+                }
+                Polled::End { partition, position } => self.reached_end(partition, position),
+                Polled::Idle => return Ok(true),
+                Polled::Rebalance(rebalance) => {
+                    self.rebalance(rebalance)?;
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    fn reached_end(&mut self, partition: TopicPartition, position: i64) {
+        let state = self.topology.state_of_input(partition);
+        if let Some(owned) = state.and_then(|state| self.owned.get_mut(&state))
+            && owned.is_running()
+        {
+            owned.read_to = owned.read_to.max(position);
+        }
+    }
+
+    /// Whether the open transaction is full or old.
+    fn is_due(&mut self) -> bool {
+        let Some(open) = &self.open else { return false };
+        if open.records >= self.limits.max_records || open.bytes >= self.limits.max_bytes {
+            return true;
+        }
+        // The clock is looked at every 64 records only: it costs as much as a record.
+        open.records % 64 == 0 && self.is_old()
+    }
+
+    fn is_old(&mut self) -> bool {
+        let now = self.cluster.now_ms();
+        let interval = u64::try_from(self.limits.commit_interval.as_millis()).unwrap_or(u64::MAX);
+        self.open.as_ref().is_some_and(|open| now.saturating_sub(open.started_ms) >= interval)
+    }
+
+    /// Hands broadcast records to the partitions that have read far enough.
+    fn handle_broadcasts(&mut self) -> Result<(), Failure> {
+        let known = self.broadcasts.len();
+        let waiting: Vec<StatePartition> = self
+            .owned
+            .iter()
+            .filter(|(_, owned)| owned.is_running() && owned.broadcasts_handled < known)
+            .map(|(partition, _)| *partition)
+            .collect();
+        for partition in waiting {
+            let Some(boundary) = self.broadcast_boundary(partition)? else { continue };
+            self.broadcast_to(partition, boundary)?;
+        }
+        Ok(())
+    }
+
+    /// Number of broadcast records this partition may handle now.
+    fn broadcast_boundary(&mut self, partition: StatePartition) -> Result<Option<usize>, Failure> {
+        let known = self.broadcasts.len();
+        let Some(input) = self.topology.input_of(partition) else { return Ok(None) };
+        let Some(owned) = self.owned.get_mut(&partition) else { return Ok(None) };
+        let (records, offset) = if let Some(boundary) = owned.broadcast_boundary {
+            boundary
+        } else {
+            let boundary = (known, self.cluster.log_ends(input)?.high_watermark);
+            owned.broadcast_boundary = Some(boundary);
+            boundary
+        };
+        Ok((owned.read_to >= offset).then_some(records))
+    }
+
+    fn broadcast_to(&mut self, partition: StatePartition, records: usize) -> Result<(), Failure> {
+        let from = self.owned.get(&partition).map_or(records, |owned| owned.broadcasts_handled);
+        let now = self.cluster.now_ms();
+        let Self { producers, open, owned, topology, application, turn, broadcasts, .. } = self;
+        let Some(producer) = producers.get_mut(*turn) else { return Err(Failure::Rebuild("no producer".into())) };
+        let open = open.get_or_insert_with(|| Open::new(now));
+        let mut view = View { open, producer, owned, topology };
+        for record in broadcasts.get(from..records).unwrap_or_default() {
+            application.broadcast(&mut view, partition, record)?;
+        }
+        if let Some(owned) = owned.get_mut(&partition) {
+            owned.broadcasts_handled = records;
+            owned.broadcast_boundary = None;
+        }
+        Ok(())
+    }
+
+    fn background(&mut self) -> Result<(), Failure> {
+        if !self.application.has_background() {
+            return Ok(());
+        }
+        let now = self.cluster.now_ms();
+        let Self { producers, open, owned, topology, application, turn, .. } = self;
+        let Some(producer) = producers.get_mut(*turn) else { return Err(Failure::Rebuild("no producer".into())) };
+        let open = open.get_or_insert_with(|| Open::new(now));
+        let mut view = View { open, producer, owned, topology };
+        application.background(&mut view).map(|_| ())
+    }
+
+    /// Deletes consumed records of repartition topics now and then; a failure is harmless and repeated.
+    fn purge_if_due(&mut self) {
+        let now = self.cluster.now_ms();
+        let interval = u64::try_from(self.limits.purge_interval.as_millis()).unwrap_or(u64::MAX);
+        if now.saturating_sub(self.last_purge_ms) < interval {
+            return;
+        }
+        self.last_purge_ms = now;
+        for (partition, owned) in &mut self.owned {
+            let purges = self.topology.stage(partition.stage).is_some_and(|stage| stage.purge_input);
+            let before = owned.mark.next_offset;
+            let Some(input) = self.topology.input_of(*partition) else { continue };
+            let due = purges && owned.is_running() && before > owned.purged_to;
+            if due && self.cluster.delete_records(input, before).is_ok() {
+                owned.purged_to = before;
+                self.observer.observe(&Event::Purged { partition: *partition, before });
+            }
+        }
+    }
+
+    /// Does what a failure asks for.
+    fn recover(&mut self, failure: Failure) -> Result<(), Failure> {
+        self.try_recover(failure).map_err(escalate)
+    }
+
+    fn try_recover(&mut self, failure: Failure) -> Result<(), Failure> {
+        match failure {
+            Failure::Stop(_) => Err(failure),
+            Failure::Abort(reason) => self.abort(&reason),
+            Failure::Membership(reason) => {
+                self.abort(&reason)?;
+                self.verify_kept()
+            }
+            Failure::Rebuild(reason) => self.rebuild(&reason),
+            Failure::Fenced(reason) => {
+                self.fencings += 1;
+                if self.fencings > self.limits.max_fencings {
+                    return Err(Failure::stop(
+                        "FENCED",
+                        format!("fenced {} times without a commit between: {reason}", self.fencings),
+                        "another process runs with the same --application-id and --instance; give each its own --instance",
+                    ));
+                }
+                self.rebuild(&reason)
+            }
+        }
+    }
+
+    /// New producers under the same transactional ids; then every partition is treated as freshly assigned,
+    /// so that the changelog tells what became of the last transaction.
+    fn rebuild(&mut self, reason: &str) -> Result<(), Failure> {
+        self.open = None;
+        self.application.aborted();
+        self.producers.clear();
+        self.producers = build_producers(&mut self.cluster)?;
+        self.writer = format!("{:x}", self.cluster.now_ms());
+        self.turn = 0;
+        let all: Vec<StatePartition> = self.owned.keys().copied().collect();
+        self.begin_restore(&all)?;
+        self.observer.observe(&Event::Rebuilt { reason });
+        Ok(())
+    }
+}
+
+fn build_producers<C: Cluster>(cluster: &mut C) -> Result<Vec<C::Producer>, Failure> {
+    // Both ids before any offset is read: a predecessor may have left a transaction open under either.
+    (0..PRODUCERS).map(|turn| cluster.producer(turn)).collect()
+}
+
+/// Processes one input record, unless it was prefetched before a rewind or belongs to a paused partition.
+fn process<T: TransactionalProducer, P: crate::store::PartitionStore, A: Application>(
+    application: &mut A,
+    open: &mut Open,
+    producer: &mut T,
+    owned: &mut BTreeMap<StatePartition, Owned<P>>,
+    topology: &Topology,
+    record: &Record<'_>,
+) -> Result<(), Failure> {
+    let Some(partition) = topology.state_of_input(record.source) else { return Ok(()) };
+    let Some(state) = owned.get_mut(&partition).filter(|state| state.is_running()) else { return Ok(()) };
+    if record.offset < state.read_to {
+        return Ok(());
+    }
+    state.read_to = record.offset + 1;
+    let touched = open.touch(partition, state);
+    touched.mark.next_offset = record.offset + 1;
+    touched.leader_epoch = record.leader_epoch;
+    touched.read = true;
+    open.records += 1;
+    application.process(&mut View { open, producer, owned, topology }, partition, record)
+}

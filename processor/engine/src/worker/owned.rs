@@ -1,0 +1,95 @@
+//! A state partition while this worker owns it.
+
+use std::collections::HashMap;
+
+use crate::cluster::CommittedOffset;
+use crate::failure::Failure;
+use crate::mark::Mark;
+use crate::store::PartitionStore;
+
+/// What an owned partition is doing.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Its changelog is being replayed; its input is paused.
+    Restoring(Restoring),
+    /// Its input is read.
+    Running,
+}
+
+/// A replay under way.
+#[derive(Debug, Default)]
+pub(super) struct Restoring {
+    /// Stable committed offset, read before `end` was (engine rule 2).
+    pub(super) committed: Option<CommittedOffset>,
+    /// First changelog offset of this replay.
+    pub(super) from: i64,
+    /// High watermark of the changelog when the replay began.
+    pub(super) end: i64,
+    /// Next changelog offset.
+    pub(super) position: i64,
+    /// Last mark seen, in the store or in the changelog.
+    pub(super) mark: Option<Mark>,
+    /// Changes read and not yet in the store.
+    pub(super) pending: HashMap<Vec<u8>, Option<Vec<u8>>>,
+    /// Records replayed.
+    pub(super) replayed: u64,
+    /// Leader epoch of the last applied input record, from the store.
+    pub(super) leader_epoch: Option<i32>,
+}
+
+/// One owned partition.
+#[derive(Debug)]
+pub(super) struct Owned<P> {
+    /// Its store.
+    pub(super) store: P,
+    /// Restoring or running.
+    pub(super) phase: Phase,
+    /// Mark of the last committed transaction that touched it.
+    pub(super) mark: Mark,
+    /// Leader epoch belonging to `mark.next_offset`.
+    pub(super) leader_epoch: Option<i32>,
+    /// End of the changelog after a replay, until the first own record was seen to land exactly there
+    /// (engine rule 5).
+    pub(super) restored_end: Option<i64>,
+    /// How far the input is read, control records included.
+    pub(super) read_to: i64,
+    /// Broadcast records handled since the assignment.
+    pub(super) broadcasts_handled: usize,
+    /// The next broadcast records may be handled when `read_to` has come here: `(records, offset)`.
+    pub(super) broadcast_boundary: Option<(usize, i64)>,
+    /// The group's offset stands below the mark and should be moved up with the next commit.
+    pub(super) refresh_offset: bool,
+    /// Repartition topics: records before this offset are deleted already.
+    pub(super) purged_to: i64,
+    /// Topic ids, recorded with every batch.
+    pub(super) input_topic_id: String,
+    /// See `input_topic_id`.
+    pub(super) changelog_topic_id: String,
+}
+
+impl<P: PartitionStore> Owned<P> {
+    /// A partition just assigned: nothing of it may be used before its replay.
+    pub(super) fn new(store: P) -> Result<Self, Failure> {
+        let input_topic_id = store.progress()?.map(|progress| progress.input_topic_id).unwrap_or_default();
+        Ok(Self {
+            store,
+            phase: Phase::Restoring(Restoring { end: i64::MAX, ..Restoring::default() }),
+            mark: Mark::default(),
+            leader_epoch: None,
+            restored_end: None,
+            read_to: 0,
+            broadcasts_handled: 0,
+            broadcast_boundary: None,
+            refresh_offset: false,
+            purged_to: 0,
+            input_topic_id,
+            changelog_topic_id: String::new(),
+        })
+    }
+}
+
+impl<P> Owned<P> {
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Running)
+    }
+}

@@ -1,0 +1,122 @@
+//! How partitions come and go.
+//!
+//! Guards engine rules 3 and 4: before anything is given up, every transaction has a known outcome and is
+//! whole; at every rebalance the stable offsets of the partitions kept are read again, because a member
+//! that slept through an eviction may hold state that others have moved on.
+
+use super::Worker;
+use super::owned::Owned;
+use crate::application::Application;
+use crate::cluster::{Cluster, GroupConsumer, LogReader, Rebalance};
+use crate::failure::Failure;
+use crate::mark::CommitMetadata;
+use crate::observer::{Event, Observer};
+use crate::store::StateStore;
+use crate::topology::{StatePartition, TopicPartition};
+
+impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> {
+    /// Answers the group protocol.
+    pub(super) fn rebalance(&mut self, rebalance: Rebalance) -> Result<(), Failure> {
+        match rebalance {
+            Rebalance::Assign(inputs) => {
+                self.settle()?;
+                self.consumer.assign(&inputs)?;
+                self.untaken.extend(inputs);
+                self.verify_kept()
+            }
+            Rebalance::Revoke(inputs) => {
+                if self.rules.rule3_resolve_before_revoke {
+                    self.settle()?;
+                } else {
+                    self.drop_from_open(&inputs);
+                }
+                self.give_up(&inputs, false)
+            }
+            Rebalance::Lost(inputs) => {
+                // Nothing may be committed for what is somebody else's already; a transaction is whole or not
+                // at all, so the kept partitions' part goes with it.
+                if let Err(failure) = self.abort("partitions were lost") {
+                    self.recovery = Some(failure);
+                    self.settle()?;
+                }
+                self.give_up(&inputs, true)
+            }
+        }
+    }
+
+    /// Opens the state of newly assigned partitions and begins their replay. What fails stays to be taken.
+    pub(super) fn take_assigned(&mut self) -> Result<(), Failure> {
+        if self.untaken.is_empty() {
+            return Ok(());
+        }
+        let mut taken = Vec::with_capacity(self.untaken.len());
+        while let Some(input) = self.untaken.last().copied() {
+            if let Some(partition) = self.topology.state_of_input(input) {
+                let store = self.stores.open(partition)?;
+                let owned = Owned::new(store)?;
+                self.owned.insert(partition, owned);
+                self.observer.observe(&Event::Assigned(partition));
+                taken.push(partition);
+            }
+            self.untaken.pop();
+        }
+        self.begin_restore(&taken)
+    }
+
+    /// Closes the state of revoked partitions and answers; answers even when something fails on the way.
+    fn give_up(&mut self, inputs: &[TopicPartition], lost: bool) -> Result<(), Failure> {
+        let mut result = Ok(());
+        self.untaken.retain(|input| !inputs.contains(input));
+        for input in inputs {
+            let Some(partition) = self.topology.state_of_input(*input) else { continue };
+            let Some(owned) = self.owned.remove(&partition) else { continue };
+            if let (false, Some(changelog)) = (owned.is_running(), self.topology.changelog_of(partition)) {
+                let removed = self.reader.remove(changelog);
+                result = result.and(removed);
+            }
+            self.application.stopped(partition);
+            self.observer.observe(&Event::Revoked { partition, lost });
+        }
+        self.consumer.unassign(inputs)?;
+        result?;
+        self.verify_kept()
+    }
+
+    /// Engine rule 4. A partition whose committed sequence number is not ours was moved on by another
+    /// member while this one was out: its state is stale and is restored again.
+    pub(super) fn verify_kept(&mut self) -> Result<(), Failure> {
+        if !self.rules.rule4_reread_on_rebalance {
+            return Ok(());
+        }
+        let kept: Vec<StatePartition> =
+            self.owned.iter().filter(|(_, owned)| owned.is_running()).map(|(partition, _)| *partition).collect();
+        if kept.is_empty() {
+            return Ok(());
+        }
+        let inputs: Vec<TopicPartition> = kept.iter().filter_map(|kept| self.topology.input_of(*kept)).collect();
+        let committed = self.consumer.committed(&inputs)?;
+        let mut overtaken = Vec::new();
+        for (partition, committed) in kept.iter().zip(committed) {
+            let sequence = committed
+                .and_then(|committed| CommitMetadata::decode(&committed.metadata))
+                .map_or(0, |metadata| metadata.sequence);
+            let Some(owned) = self.owned.get(partition) else { continue };
+            // A group offset set by hand carries no sequence number until it is refreshed.
+            let set_by_hand = owned.refresh_offset && sequence == 0;
+            if sequence != owned.mark.sequence && !set_by_hand {
+                self.observer.observe(&Event::Overtaken(*partition));
+                overtaken.push(*partition);
+            }
+        }
+        self.begin_restore(&overtaken)
+    }
+
+    /// Only with rule 3 taken out: forgets a revoked partition inside the open transaction.
+    fn drop_from_open(&mut self, inputs: &[TopicPartition]) {
+        for input in inputs {
+            if let (Some(partition), Some(open)) = (self.topology.state_of_input(*input), self.open.as_mut()) {
+                open.touched.remove(&partition);
+            }
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! How a partition gets its state: always the same way, whether it was assigned, overtaken, or its last
+//! transaction's outcome is unknown.
+//!
+//! Engine rule 2, in this order: stable committed offset, then the changelog's high watermark, then replay
+//! `read_committed` from the store's offset to that mark, even when nothing seems missing; then
+//! [`crate::resume`] decides where the input starts. Several partitions are replayed at once by one reader,
+//! a bounded number of records per step, so that running partitions go on.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::Worker;
+use super::owned::{Owned, Phase, Restoring};
+use crate::application::{Application, BroadcastRecord};
+use crate::cluster::{Cluster, CommittedOffset, GroupConsumer, LogReader, Read, Record};
+use crate::failure::{Failure, Stop};
+use crate::mark::{Progress, from_headers};
+use crate::observer::{Event, Observer};
+use crate::resume::{Found, resume};
+use crate::store::{PartitionStore, StateStore, Write};
+use crate::topology::{StatePartition, TopicPartition, Topology};
+
+/// Keys held in memory before a replay writes them to the store.
+const RESTORE_BATCH: usize = 20_000;
+
+/// How long an otherwise idle worker waits for a changelog record.
+const RESTORE_WAIT: Duration = Duration::from_millis(2);
+
+impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> {
+    /// Starts (or starts over) the replay of owned partitions; their input is paused until it is done.
+    pub(super) fn begin_restore(&mut self, partitions: &[StatePartition]) -> Result<(), Failure> {
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let inputs: Vec<TopicPartition> =
+            partitions.iter().filter_map(|partition| self.topology.input_of(*partition)).collect();
+        self.consumer.pause(&inputs)?;
+        for partition in partitions {
+            self.application.stopped(*partition);
+            if let Some(changelog) = self.topology.changelog_of(*partition)
+                && self.owned.get(partition).is_some_and(|owned| !owned.is_running())
+            {
+                self.reader.remove(changelog)?;
+            }
+        }
+        let committed = self.consumer.committed(&inputs)?;
+        for (partition, committed) in partitions.iter().zip(committed) {
+            self.begin_one(*partition, committed)?;
+        }
+        Ok(())
+    }
+
+    fn begin_one(&mut self, partition: StatePartition, committed: Option<CommittedOffset>) -> Result<(), Failure> {
+        let Some(changelog) = self.topology.changelog_of(partition) else { return Ok(()) };
+        let ends = self.cluster.log_ends(changelog)?;
+        let changelog_topic_id = self.cluster.topic_id(changelog.topic)?;
+        let now = self.cluster.now_ms();
+        let max_age = u64::try_from(self.limits.max_state_age.as_millis()).unwrap_or(u64::MAX);
+        let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
+        let mut stored = owned.store.progress()?;
+        if let Some(progress) = &stored {
+            check_changelog(&self.topology, changelog, progress, &changelog_topic_id, ends.high_watermark)?;
+            let too_old = now.saturating_sub(progress.updated_at_ms) >= max_age;
+            if too_old || progress.changelog_next < ends.start {
+                owned.store.clear()?;
+                stored = None;
+            }
+        }
+        let from = stored.as_ref().map_or(ends.start, |progress| progress.changelog_next);
+        let from = if self.rules.rule2_replay_on_assignment || stored.is_none() { from } else { ends.high_watermark };
+        owned.changelog_topic_id = changelog_topic_id;
+        owned.restored_end = None;
+        owned.phase = Phase::Restoring(Restoring {
+            committed,
+            from,
+            end: ends.high_watermark,
+            position: from,
+            mark: stored.as_ref().map(|progress| progress.mark),
+            pending: HashMap::new(),
+            replayed: 0,
+            leader_epoch: stored.and_then(|progress| progress.leader_epoch),
+        });
+        self.reader.add(changelog, from)
+    }
+
+    /// Reads a bounded number of changelog and broadcast records; tells whether there were any.
+    ///
+    /// `idle`: the input brought nothing, so waiting a little for a replay is no loss.
+    pub(super) fn read_logs(&mut self, idle: bool) -> Result<bool, Failure> {
+        let mut any = false;
+        let restoring = self.owned.values().any(|owned| !owned.is_running());
+        let mut wait = if idle && restoring { RESTORE_WAIT } else { Duration::ZERO };
+        for _ in 0..self.limits.restore_records {
+            let Self { reader, application, owned, topology, broadcasts, .. } = self;
+            let mut outcome = Ok(());
+            let read = reader.poll(wait, &mut |record| {
+                outcome = replay(application, owned, topology, broadcasts, record);
+            })?;
+            outcome?;
+            wait = Duration::ZERO;
+            match read {
+                Read::Record => any = true,
+                Read::End { partition, position } => {
+                    any = true;
+                    self.reached_changelog_end(partition, position)?;
+                }
+                Read::Idle => break,
+            }
+        }
+        self.flush_restores(RESTORE_BATCH)?;
+        Ok(any)
+    }
+
+    /// Writes what replays have read into the stores, where it is at least `minimum` keys.
+    fn flush_restores(&mut self, minimum: usize) -> Result<(), Failure> {
+        let now = self.cluster.now_ms();
+        for (partition, owned) in &mut self.owned {
+            let Phase::Restoring(restoring) = &mut owned.phase else { continue };
+            if restoring.pending.is_empty() || restoring.pending.len() < minimum {
+                continue;
+            }
+            let (position, from, end) = (restoring.position, restoring.from, restoring.end);
+            flush(owned, position, now)?;
+            self.observer.observe(&Event::Restoring { partition: *partition, position, from, end });
+        }
+        Ok(())
+    }
+
+    fn reached_changelog_end(&mut self, changelog: TopicPartition, position: i64) -> Result<(), Failure> {
+        let Some(partition) = self.topology.state_of_changelog(changelog) else { return Ok(()) };
+        let now = self.cluster.now_ms();
+        let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
+        match &mut owned.phase {
+            // An end below the mark: an open transaction of a predecessor still holds the LSO back.
+            Phase::Restoring(restoring) if position >= restoring.end => restoring.position = position,
+            _ => return Ok(()),
+        }
+        flush(owned, position, now)?;
+        self.reader.remove(changelog)?;
+        self.start(partition)
+    }
+
+    /// The replay is complete: decide where the input starts, and start it.
+    fn start(&mut self, partition: StatePartition) -> Result<(), Failure> {
+        let (Some(input), Some(spec)) = (self.topology.input_of(partition), self.topology.stage(partition.stage))
+        else {
+            return Ok(());
+        };
+        let ends = self.cluster.log_ends(input)?;
+        let input_topic_id = self.cluster.topic_id(input.topic)?;
+        let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
+        let Phase::Restoring(restoring) = &owned.phase else { return Ok(()) };
+        if !owned.input_topic_id.is_empty() && owned.input_topic_id != input_topic_id && restoring.mark.is_some() {
+            return Err(topic_changed("INPUT_TOPIC_RECREATED", self.topology.topic_name(input.topic)).into());
+        }
+        let start = resume(&Found {
+            input: &format!("{}-{}", self.topology.topic_name(input.topic), input.partition),
+            changelog: self.topology.topic_name(spec.changelog),
+            state: restoring.mark,
+            committed: restoring.committed.as_ref(),
+            ends,
+            input_topic_id: &input_topic_id,
+            accept_truncated_input: spec.accept_truncated_input,
+        })?;
+        let (replayed, position) = (restoring.replayed, restoring.position);
+        owned.leader_epoch = restoring.leader_epoch.filter(|_| restoring.replayed == 0);
+        owned.mark = start.mark;
+        owned.restored_end = Some(position);
+        owned.read_to = start.mark.next_offset;
+        owned.broadcasts_handled = 0;
+        owned.broadcast_boundary = None;
+        owned.refresh_offset = start.recognised > 0;
+        owned.input_topic_id = input_topic_id;
+        owned.phase = Phase::Running;
+        self.consumer.start(input, start.mark.next_offset, owned.leader_epoch)?;
+        self.application.started(partition, &owned.store)?;
+        if start.recognised > 0 {
+            self.observer.observe(&Event::Recognised { partition, offsets: start.recognised });
+        }
+        self.observer.observe(&Event::Started { partition, replayed, next_offset: start.mark.next_offset });
+        Ok(())
+    }
+}
+
+/// Engine rule 5: a store ahead of its changelog was not built from it.
+fn check_changelog(
+    topology: &Topology,
+    changelog: TopicPartition,
+    stored: &Progress,
+    topic_id: &str,
+    high_watermark: i64,
+) -> Result<(), Stop> {
+    let name = topology.topic_name(changelog.topic);
+    if stored.changelog_topic_id != topic_id {
+        return Err(topic_changed("CHANGELOG_TOPIC_RECREATED", name));
+    }
+    if stored.changelog_next > high_watermark {
+        return Err(Stop {
+            code: "CHANGELOG_SHORTER_THAN_STATE",
+            what: format!(
+                "{name}-{} ends at offset {high_watermark}, but the state directory has applied it up to {}",
+                changelog.partition, stored.changelog_next
+            ),
+            remedy: "the brokers lost acknowledged records, or the state directory belongs to another cluster; if the \
+                     directory is foreign, remove it (the state is restored from the changelog); otherwise rebuild from the \
+                     source with a new --topic-prefix and --application-id"
+                .into(),
+        });
+    }
+    Ok(())
+}
+
+fn topic_changed(code: &'static str, name: &str) -> Stop {
+    Stop {
+        code,
+        what: format!("topic {name} was deleted and created again since the state was written"),
+        remedy:
+            "rebuild from the source: a new complete snapshot, a new --topic-prefix and --application-id, an empty \
+                 state directory"
+                .into(),
+    }
+}
+
+/// Takes one record of the reader: a broadcast, or one changelog record of a restoring partition.
+fn replay<A: Application, P>(
+    application: &mut A,
+    owned: &mut std::collections::BTreeMap<StatePartition, Owned<P>>,
+    topology: &Topology,
+    broadcasts: &mut Vec<BroadcastRecord>,
+    record: &Record<'_>,
+) -> Result<(), Failure> {
+    if record.source.topic == topology.broadcast {
+        if broadcasts.last().is_none_or(|last| last.offset < record.offset) {
+            let (key, value) = (record.key.unwrap_or_default().to_vec(), record.value.unwrap_or_default().to_vec());
+            broadcasts.push(BroadcastRecord { offset: record.offset, key, value });
+        }
+        return Ok(());
+    }
+    let Some(partition) = topology.state_of_changelog(record.source) else { return Ok(()) };
+    let Some(owned) = owned.get_mut(&partition) else { return Ok(()) };
+    let Phase::Restoring(restoring) = &mut owned.phase else { return Ok(()) };
+    if record.offset < restoring.position {
+        return Ok(());
+    }
+    if let Some(Write { key, value }) = application.restore(partition, record)? {
+        restoring.pending.insert(key, value);
+    }
+    if let Some(mark) = from_headers(record.headers) {
+        restoring.mark = Some(mark);
+        restoring.leader_epoch = None;
+    }
+    restoring.position = record.offset + 1;
+    restoring.replayed += 1;
+    Ok(())
+}
+
+/// Applies the pending part of a replay. A prefix of a transaction may thereby be in the store for a while;
+/// harmless, since a partition never runs before its replay has reached the end.
+fn flush<P: PartitionStore>(owned: &mut Owned<P>, position: i64, now_ms: u64) -> Result<(), Failure> {
+    let Phase::Restoring(restoring) = &mut owned.phase else { return Ok(()) };
+    let Some(mark) = restoring.mark else {
+        // Without a mark nothing was ever committed here (an aborted or torn beginning keeps its records
+        // invisible), or the mark is yet to be read: keep collecting.
+        return Ok(());
+    };
+    let mut writes: Vec<Write> = restoring.pending.drain().map(|(key, value)| Write { key, value }).collect();
+    writes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    let progress = Progress {
+        mark,
+        changelog_next: position,
+        leader_epoch: restoring.leader_epoch,
+        input_topic_id: owned.input_topic_id.clone(),
+        changelog_topic_id: owned.changelog_topic_id.clone(),
+        updated_at_ms: now_ms,
+    };
+    owned.store.apply(&writes, &progress)
+}
