@@ -1,0 +1,189 @@
+//! An input partition's own record: its generations, its sweep, and the form its keys are written in.
+//!
+//! State like any other: kept in the store and, under the key `#partition`, in the changelog, as JSON (`"format":1`)
+//! so that an operator can read it there. Owns that format and the bookkeeping; the decisions are in [`crate::rule`]
+//! and [`crate::sweep`].
+
+use schemas::DecodeError;
+use schemas::debezium::{ChangeOperation, KeyEncoding, RowChange, Snapshot};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::generations::{Generation, Generations};
+
+/// The newest format of the record that this build reads and writes.
+const FORMAT: u64 = 1;
+
+/// What is known of one input partition as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Partition {
+    pub(crate) key_encoding: Option<KeyEncoding>,
+    pub(crate) generations: Generations,
+    pub(crate) swept: u64,
+    pub(crate) sweep: Option<Sweep>,
+    pub(crate) held: Option<Held>,
+}
+
+/// A sweep in progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sweep {
+    /// Rows of generations older than this snapshot go.
+    pub generation: u64,
+    /// Ids up to here are done; `None` at the beginning.
+    pub after: Option<Uuid>,
+    /// Live rows removed so far.
+    pub removed: u64,
+    /// Delete markers removed so far.
+    pub markers: u64,
+    /// Rows kept because the new connector had touched them.
+    pub lifted: u64,
+}
+
+/// A sweep that waits for an operator: it would remove a larger share than the policy allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The snapshot.
+    pub generation: u64,
+    /// Live rows it would remove at most, as of when it was held.
+    pub would_remove: u64,
+    /// Live rows of the partition then.
+    pub live: u64,
+}
+
+/// What a record key's form is to the partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyEncodingCheck {
+    /// As always.
+    Same,
+    /// The first key seen here; the form is now part of the state.
+    First,
+    /// Another form than before: ids now hash to other partitions, away from their state. Nothing can repair that.
+    Changed {
+        /// The form until now.
+        known: KeyEncoding,
+    },
+}
+
+/// The record's JSON.
+#[derive(Serialize, Deserialize)]
+struct Wire {
+    format: u64,
+    key_encoding: Option<KeyEncoding>,
+    before_snapshots: u64,
+    generations: Vec<Generation>,
+    swept: u64,
+    sweep: Option<Sweep>,
+    held: Option<Held>,
+}
+
+/// Read first, so that a newer format is called newer and not malformed.
+#[derive(Deserialize)]
+struct FormatOnly {
+    format: Option<u64>,
+}
+
+impl Partition {
+    /// The generations known here.
+    pub fn generations(&self) -> &Generations {
+        &self.generations
+    }
+
+    /// The newest snapshot whose sweep is finished; 0 = none.
+    pub fn swept(&self) -> u64 {
+        self.swept
+    }
+
+    /// The sweep in progress.
+    pub fn sweep(&self) -> Option<&Sweep> {
+        self.sweep.as_ref()
+    }
+
+    /// The sweep that waits for an operator.
+    pub fn held(&self) -> Option<&Held> {
+        self.held.as_ref()
+    }
+
+    /// Compares a key's form with the one seen before, and keeps the first.
+    pub fn check_key_encoding(&mut self, encoding: KeyEncoding) -> KeyEncodingCheck {
+        match self.key_encoding {
+            Some(known) if known == encoding => KeyEncodingCheck::Same,
+            Some(known) => KeyEncodingCheck::Changed { known },
+            None => {
+                self.key_encoding = Some(encoding);
+                KeyEncodingCheck::First
+            }
+        }
+    }
+
+    /// The rank of the newest generation that is swept or being swept: whatever is older and absent is proven gone.
+    pub(crate) fn swept_rank(&self) -> usize {
+        let sweeping = self.sweep.map_or(0, |sweep| sweep.generation);
+        let rank = |generation| self.generations.rank(generation).unwrap_or(0);
+        rank(self.swept).max(rank(sweeping))
+    }
+
+    /// Opens the generation of a full-snapshot record that this partition has not seen yet. One that would be older
+    /// than the last sweep is not opened: its rows are either here in a newer generation or proven gone.
+    pub(crate) fn learn(&mut self, change: &RowChange) {
+        let Some(snapshot_lsn) = full_snapshot(change) else { return };
+        self.open(snapshot_lsn, Some(change.source.ts_ms), false);
+    }
+
+    /// Adds an unknown snapshot to the generations; `false` when it is known or older than the last sweep.
+    pub(crate) fn open(&mut self, snapshot_lsn: u64, ts_ms: Option<i64>, announced: bool) -> bool {
+        if self.generations.rank(snapshot_lsn).is_some() {
+            return false;
+        }
+        let rank = self.generations.place(snapshot_lsn, ts_ms);
+        if rank <= self.swept_rank() {
+            return false;
+        }
+        self.generations.insert(rank, Generation { announced, ..Generation::new(snapshot_lsn, ts_ms) });
+        true
+    }
+
+    /// Appends the record's JSON value.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let wire = Wire {
+            format: FORMAT,
+            key_encoding: self.key_encoding,
+            before_snapshots: self.generations.before_snapshots,
+            generations: self.generations.known.clone(),
+            swept: self.swept,
+            sweep: self.sweep,
+            held: self.held,
+        };
+        // Writing such a struct to memory cannot fail: no maps with odd keys, no I/O.
+        let written = serde_json::to_writer(&mut *out, &wire);
+        debug_assert!(written.is_ok());
+    }
+
+    /// Reads the record's JSON value.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for a newer format or anything that is not such a record.
+    pub fn decode(value: &[u8]) -> Result<Self, DecodeError> {
+        const RECORD: &str = "partition";
+        let malformed = |error: serde_json::Error| DecodeError::Malformed { record: RECORD, detail: error.to_string() };
+        let found = serde_json::from_slice::<FormatOnly>(value).map_err(malformed)?.format.unwrap_or(FORMAT);
+        if found > FORMAT {
+            return Err(DecodeError::FormatNewer { record: RECORD, found, supported: FORMAT });
+        }
+        let wire: Wire = serde_json::from_slice(value).map_err(malformed)?;
+        Ok(Self {
+            key_encoding: wire.key_encoding,
+            generations: Generations { before_snapshots: wire.before_snapshots, known: wire.generations },
+            swept: wire.swept,
+            sweep: wire.sweep,
+            held: wire.held,
+        })
+    }
+}
+
+/// The snapshot's lsn, if the change is a record of a full snapshot: `op` = `r` and not incremental, nothing else.
+pub(crate) fn full_snapshot(change: &RowChange) -> Option<u64> {
+    let full =
+        change.operation == ChangeOperation::Read && matches!(change.source.snapshot, Snapshot::Part | Snapshot::Last);
+    // lsn 0 is no position in PostgreSQL, and names the time before any snapshot here.
+    if full { change.source.lsn.filter(|lsn| *lsn != 0) } else { None }
+}

@@ -1,0 +1,165 @@
+//! What is known of one transaction id: its contribution and its position.
+//!
+//! Owns the row's two forms: a compact binary value in the store and the JSON record in the changelog. Knows no
+//! order: which of two positions is newer depends on the partition's [`crate::Generations`].
+
+use schemas::{Content, DecodeError};
+use serde::{Deserialize, Serialize};
+
+use crate::encoding::{Damaged, push, push_signed, take, take_signed};
+
+/// The state of one transaction id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// What the row contributes now. `None` is a marker: deleted, or seen only in events that had to be refused. It
+    /// is kept so that older events, should they come again, are recognised.
+    pub content: Option<Content>,
+    /// The snapshot generation the row was last seen in, named by its snapshot's lsn; 0 = before any snapshot. With
+    /// `streaming` and `lsn` this is the row's position.
+    pub generation: u64,
+    /// Whether the position comes from a streamed event (true) or from a snapshot (false).
+    pub streaming: bool,
+    /// WAL position of the last applied event, in bytes.
+    pub lsn: u64,
+    /// The last commit the connector had seen when it sent the last applied event (first of `source.sequence`).
+    pub commit_lsn: Option<u64>,
+    /// `source.ts_ms` of the event the position comes from, ms since 1970.
+    pub ts_ms: i64,
+    /// `source.ts_ms` of the last incremental snapshot record applied, ms since 1970.
+    pub incremental_ts_ms: Option<i64>,
+}
+
+/// High four bits of the first byte: version of the encoding.
+const VERSION: u8 = 0x10;
+const HAS_CONTENT: u8 = 1;
+const STREAMING: u8 = 2;
+const HAS_COMMIT_LSN: u8 = 4;
+const HAS_INCREMENTAL: u8 = 8;
+
+impl Row {
+    /// Appends the value kept in the store: a version and flag byte, then variable-length integers. Generation and
+    /// commit lsn are written as distances from the lsn, where they are short.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        out.push(
+            VERSION
+                | flag(self.content.is_some(), HAS_CONTENT)
+                | flag(self.streaming, STREAMING)
+                | flag(self.commit_lsn.is_some(), HAS_COMMIT_LSN)
+                | flag(self.incremental_ts_ms.is_some(), HAS_INCREMENTAL),
+        );
+        push(out, self.lsn);
+        push_signed(out, self.lsn.wrapping_sub(self.generation).cast_signed());
+        push_signed(out, self.ts_ms);
+        if let Some(content) = self.content {
+            push_signed(out, content.good_id);
+            push_signed(out, content.pieces);
+        }
+        if let Some(commit_lsn) = self.commit_lsn {
+            push_signed(out, self.lsn.wrapping_sub(commit_lsn).cast_signed());
+        }
+        if let Some(incremental_ts_ms) = self.incremental_ts_ms {
+            push_signed(out, incremental_ts_ms.wrapping_sub(self.ts_ms));
+        }
+    }
+
+    /// Reads a value of the store.
+    ///
+    /// # Errors
+    /// [`Damaged`] for anything [`Row::encode`] of this version did not write.
+    pub fn decode(value: &[u8]) -> Result<Self, Damaged> {
+        Self::parse(value).ok_or(Damaged { what: "row", length: value.len() })
+    }
+
+    fn parse(value: &[u8]) -> Option<Self> {
+        let (&first, mut rest) = value.split_first()?;
+        if first & 0xf0 != VERSION {
+            return None;
+        }
+        let input = &mut rest;
+        let lsn = take(input)?;
+        let generation = lsn.wrapping_sub(take_signed(input)?.cast_unsigned());
+        let ts_ms = take_signed(input)?;
+        let content = match first & HAS_CONTENT {
+            0 => None,
+            _ => Some(Content { good_id: take_signed(input)?, pieces: take_signed(input)? }),
+        };
+        let commit_lsn = match first & HAS_COMMIT_LSN {
+            0 => None,
+            _ => Some(lsn.wrapping_sub(take_signed(input)?.cast_unsigned())),
+        };
+        let incremental_ts_ms = match first & HAS_INCREMENTAL {
+            0 => None,
+            _ => Some(take_signed(input)?.wrapping_add(ts_ms)),
+        };
+        let streaming = first & STREAMING != 0;
+        let row = Self { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms };
+        rest.is_empty().then_some(row)
+    }
+}
+
+/// The changelog record's JSON, as the wire contract has it, with a generation wide enough for an lsn.
+#[derive(Serialize, Deserialize)]
+struct Wire {
+    format: u64,
+    good_id: Option<i64>,
+    pieces: Option<i64>,
+    generation: u64,
+    streaming: bool,
+    lsn: u64,
+    commit_lsn: Option<u64>,
+    ts_ms: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    incremental_ts_ms: Option<i64>,
+}
+
+/// Read when the rest cannot be: a newer format is to be called newer, not malformed.
+#[derive(Deserialize)]
+struct FormatOnly {
+    format: u64,
+}
+
+impl Row {
+    /// Appends the value of the row's changelog record.
+    pub fn encode_changelog(&self, out: &mut Vec<u8>) {
+        let wire = Wire {
+            format: schemas::FORMAT,
+            good_id: self.content.map(|content| content.good_id),
+            pieces: self.content.map(|content| content.pieces),
+            generation: self.generation,
+            streaming: self.streaming,
+            lsn: self.lsn,
+            commit_lsn: self.commit_lsn,
+            ts_ms: self.ts_ms,
+            incremental_ts_ms: self.incremental_ts_ms,
+        };
+        // Numbers to memory: cannot fail.
+        let written = serde_json::to_writer(out, &wire);
+        debug_assert!(written.is_ok());
+    }
+
+    /// Reads the value of a row's changelog record.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for a newer format or anything that is not such a record.
+    pub fn decode_changelog(value: &[u8]) -> Result<Self, DecodeError> {
+        const RECORD: &str = "changelog";
+        let malformed = |detail: String| DecodeError::Malformed { record: RECORD, detail };
+        let wire = serde_json::from_slice::<Wire>(value);
+        let found = match &wire {
+            Ok(wire) => wire.format,
+            Err(_) => serde_json::from_slice::<FormatOnly>(value).map_or(schemas::FORMAT, |only| only.format),
+        };
+        if found > schemas::FORMAT {
+            return Err(DecodeError::FormatNewer { record: RECORD, found, supported: schemas::FORMAT });
+        }
+        let Wire { good_id, pieces, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms, .. } =
+            wire.map_err(|error| malformed(error.to_string()))?;
+        let content = match (good_id, pieces) {
+            (Some(good_id), Some(pieces)) => Some(Content { good_id, pieces }),
+            (None, None) => None,
+            _ => return Err(malformed("only one of good_id and pieces is null".to_owned())),
+        };
+        Ok(Self { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms })
+    }
+}
