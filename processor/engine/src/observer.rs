@@ -7,6 +7,8 @@ use crate::topology::StatePartition;
 /// Something the engine did.
 #[derive(Debug, Clone)]
 pub enum Event<'a> {
+    /// The group protocol asked for something, maybe for nothing: this worker is a member.
+    Rebalanced,
     /// The group gave this worker a partition.
     Assigned(StatePartition),
     /// A partition was given up (`lost`: without a chance to commit).

@@ -185,7 +185,7 @@ mod tests {
         CommittedOffset { offset, metadata }
     }
 
-    fn found<'a>(state: Option<(i64, u64)>, committed: Option<&'a CommittedOffset>, ends: LogEnds) -> Found<'a> {
+    fn found(state: Option<(i64, u64)>, committed: Option<&CommittedOffset>, ends: LogEnds) -> Found<'_> {
         Found {
             input: "in-0",
             changelog: "log",

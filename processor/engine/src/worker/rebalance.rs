@@ -17,6 +17,7 @@ use crate::topology::{StatePartition, TopicPartition};
 impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> {
     /// Answers the group protocol.
     pub(super) fn rebalance(&mut self, rebalance: Rebalance) -> Result<(), Failure> {
+        self.observer.observe(&Event::Rebalanced);
         match rebalance {
             Rebalance::Assign(inputs) => {
                 self.settle()?;
