@@ -1,0 +1,134 @@
+//! The command line: every setting of `processor`, declared once.
+//!
+//! Each is also an environment variable (`PROCESSOR_…`) and a key of the file given with `--config`; the
+//! layering is the crate `service`'s. Nothing here connects to anything.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use service::configuration::Common;
+
+/// Prefix of the environment variables.
+pub const PREFIX: &str = "PROCESSOR";
+
+/// Turns Debezium change events into exact per-good stock deltas with Kafka transactions.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "processor", version)]
+pub struct Program {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Verb,
+}
+
+/// The verbs of `processor`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Verb {
+    /// Process change events until told to stop
+    Run(Box<Run>),
+    /// Ask a running processor whether it is ready: exit code 0 if so, 1 if not
+    Healthcheck(service::healthcheck::Arguments),
+    /// Approve a held sweep: rows that a complete snapshot proves gone are then removed
+    ApproveSweep(ApproveSweep),
+    /// Say that the source table is empty as of now: an empty snapshot leaves no trace on the topic
+    SourceEmptied(SourceEmptied),
+}
+
+/// Where the brokers are and what the topics are called.
+#[derive(Debug, Clone, Args)]
+pub struct Kafka {
+    /// Brokers to start from (host:port, separated by commas)
+    #[arg(long, value_name = "HOST:PORT,…")]
+    pub bootstrap_servers: String,
+    /// Start of the names of the program's own topics
+    #[arg(long, default_value = "warehouse.stock", value_name = "PREFIX")]
+    pub topic_prefix: String,
+}
+
+/// Settings of `processor run`.
+#[derive(Debug, Clone, Args)]
+pub struct Run {
+    /// File, HTTP address and log
+    #[command(flatten)]
+    pub common: Common,
+    /// Kafka
+    #[command(flatten)]
+    pub kafka: Kafka,
+    /// Topic that Debezium writes
+    #[arg(long, default_value = "warehouse.orders.transactions", value_name = "TOPIC")]
+    pub source_topic: String,
+    /// Name of the application: consumer group and start of every transactional id
+    #[arg(long, default_value = "stock", value_name = "ID")]
+    pub application_id: String,
+    /// Directory of the state store; a cache of the changelog, on a local disk, one process each
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: PathBuf,
+    /// Name of this process within the application, the same after every restart, such as a pod's ordinal
+    #[arg(long, default_value = "0", value_name = "NAME")]
+    pub instance: String,
+    /// Worker threads, each with its own consumer, producers and partitions
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: u16,
+    /// Age in milliseconds at which a transaction is committed under load; idle input is committed at once
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub commit_interval_ms: u64,
+    /// Events per transaction
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub batch_records: u64,
+    /// Replication factor of topics that are created; without it 3, or the number of brokers if smaller
+    #[arg(long, value_name = "N")]
+    pub replication_factor: Option<u16>,
+    /// Partitions of the movements and deltas topics when they are created; without it as many as the source has
+    #[arg(long, value_name = "N")]
+    pub output_partitions: Option<u16>,
+    /// Largest event value in bytes; larger ones become dead letters
+    #[arg(long, default_value_t = 1 << 20, value_name = "BYTES")]
+    pub max_value_bytes: usize,
+    /// Whether rows that a complete snapshot proves gone are removed
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub sweep: bool,
+    /// Share in percent of a partition's rows above which a sweep waits for approval
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100), value_name = "PERCENT")]
+    pub sweep_hold_above_percent: u8,
+    /// Number of rows up to which a sweep never waits for approval
+    #[arg(long, default_value_t = 1_000, value_name = "ROWS")]
+    pub sweep_hold_above_rows: u64,
+    /// Start although the first records of the source topic are gone: they begin with a complete snapshot
+    #[arg(long)]
+    pub accept_truncated_input: bool,
+    /// Seconds without a sign of life from a worker after which the process ends, to be started again
+    #[arg(long, default_value_t = 180, value_parser = clap::value_parser!(u64).range(10..=86_400), value_name = "SECONDS")]
+    pub watchdog_seconds: u64,
+}
+
+impl Run {
+    /// See `--commit-interval-ms`.
+    pub fn commit_interval(&self) -> Duration {
+        Duration::from_millis(self.commit_interval_ms)
+    }
+}
+
+/// Settings of `processor approve-sweep`.
+#[derive(Debug, Clone, Args)]
+pub struct ApproveSweep {
+    /// Kafka
+    #[command(flatten)]
+    pub kafka: Kafka,
+    /// Partition of the source topic, as the log and the metrics name it
+    #[arg(long)]
+    pub partition: i32,
+    /// Lsn of the snapshot, as the log and the metrics name it
+    #[arg(long)]
+    pub snapshot_lsn: u64,
+}
+
+/// Settings of `processor source-emptied`.
+#[derive(Debug, Clone, Args)]
+pub struct SourceEmptied {
+    /// Kafka
+    #[command(flatten)]
+    pub kafka: Kafka,
+    /// Lsn at which the table was empty (`SELECT pg_current_wal_lsn() - '0/0'` while it is)
+    #[arg(long)]
+    pub snapshot_lsn: u64,
+}
