@@ -1,9 +1,13 @@
 //! End-to-end scenarios on real servers, and the two stacks they run on.
 //!
 //! Layout:
-//! - [`stack`]: the interface every scenario is written against.
+//! - [`stack`]: the interface every scenario is written against
+//! - [`native`]: the real servers as local processes
+//! - [`client`]: what scenarios do to the servers, and the checks of the results
 
 // Product names such as PostgreSQL and KRaft are not code.
 #![allow(clippy::doc_markdown)]
 
+pub mod client;
+pub mod native;
 pub mod stack;

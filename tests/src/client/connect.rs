@@ -1,0 +1,184 @@
+//! Connect's REST interface, and the one connector of this system.
+//!
+//! Owns registration (always by idempotent PUT), state and offsets of connectors. Waiting for a state is done here,
+//! because Connect answers a registration long before the connector does anything.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+use ureq::Agent;
+
+use crate::stack::{HEALTHY_WITHIN, HostPort, wait_until};
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The connector's configuration, exactly as `source-create.sh` registers it except for where the database is.
+pub fn orders_connector(source: &HostPort) -> Value {
+    json!({
+        "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
+        "database.hostname": source.host,
+        "database.port": source.port.to_string(),
+        "database.user": "postgres",
+        "database.password": "postgres",
+        "database.dbname": "goods_db",
+        "database.server.name": "warehouse",
+        "plugin.name": "pgoutput",
+        "table.include.list": "orders.transactions",
+        "key.converter": "org.apache.kafka.connect.json.JsonConverter",
+        "key.converter.schemas.enable": "false",
+        "value.converter": "org.apache.kafka.connect.json.JsonConverter",
+        "value.converter.schemas.enable": "false",
+        "decimal.handling.mode": "double",
+        "hstore.handling.mode": "json",
+        "topic.prefix": "warehouse",
+        "output.data.format": "JSON",
+        "message.key.columns": "orders.transactions:id",
+    })
+}
+
+/// States of a connector and of its tasks, as Connect names them (`RUNNING`, `FAILED`, `STOPPED` …).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectorState {
+    /// State of the connector itself.
+    pub connector: String,
+    /// State of each task, in order.
+    pub tasks: Vec<String>,
+    /// The stack trace of the first failed part, if any.
+    pub trace: Option<String>,
+}
+
+impl ConnectorState {
+    /// Whether the connector and at least one task run, and nothing else.
+    pub fn is_running(&self) -> bool {
+        self.connector == "RUNNING" && !self.tasks.is_empty() && self.tasks.iter().all(|task| task == "RUNNING")
+    }
+}
+
+/// A client of one Connect worker.
+#[derive(Debug, Clone)]
+pub struct Connect {
+    agent: Agent,
+    url: String,
+}
+
+impl Connect {
+    /// `url` as in [`crate::stack::Addresses::connect_url`].
+    pub fn new(url: &str) -> Self {
+        let configuration = Agent::config_builder().timeout_global(Some(REQUEST_TIMEOUT)).http_status_as_error(false);
+        Self { agent: configuration.build().into(), url: url.trim_end_matches('/').to_owned() }
+    }
+
+    /// Whether the worker has joined its group and serves requests.
+    pub fn is_healthy(&self) -> bool {
+        self.agent.get(format!("{}/health", self.url)).call().is_ok_and(|response| response.status().is_success())
+    }
+
+    /// Creates the connector or changes its configuration.
+    pub fn put_config(&self, connector: &str, configuration: &Value) -> Result<()> {
+        // A worker that is just rebalancing answers 409 and asks to be tried again.
+        wait_until(format!("Connect to take the configuration of {connector}"), HEALTHY_WITHIN, || {
+            let response = self.agent.put(self.path(connector, "/config")).send_json(configuration)?;
+            accepted(response)
+        })
+    }
+
+    /// Creates the connector or changes its configuration, and waits until it and its task run.
+    pub fn register(&self, connector: &str, configuration: &Value) -> Result<()> {
+        self.put_config(connector, configuration)?;
+        self.wait_running(connector)
+    }
+
+    /// Current state; `None` while Connect does not know it (yet).
+    pub fn state(&self, connector: &str) -> Result<Option<ConnectorState>> {
+        let mut response = self.agent.get(self.path(connector, "/status")).call()?;
+        if matches!(response.status().as_u16(), 404 | 409) {
+            return Ok(None);
+        }
+        if !response.status().is_success() {
+            bail!("Connect answers {}: {}", response.status(), response.body_mut().read_to_string()?);
+        }
+        let status: Value = response.body_mut().read_json()?;
+        let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+        let part = status.get("connector").context("a status without a connector")?;
+        let tasks = status.get("tasks").and_then(Value::as_array).cloned().unwrap_or_default();
+        Ok(Some(ConnectorState {
+            connector: text(part, "state").context("a connector without a state")?,
+            tasks: tasks.iter().filter_map(|task| text(task, "state")).collect(),
+            trace: std::iter::once(part).chain(&tasks).find_map(|part| text(part, "trace")),
+        }))
+    }
+
+    /// Waits until the connector and its task run; fails at once with the trace when one of them has failed.
+    pub fn wait_running(&self, connector: &str) -> Result<()> {
+        wait_until(format!("connector {connector} to run"), HEALTHY_WITHIN, || {
+            let Some(state) = self.state(connector)? else { return Ok(false) };
+            if state.connector == "FAILED" || state.tasks.iter().any(|task| task == "FAILED") {
+                bail!("connector {connector} failed: {}", state.trace.unwrap_or_default());
+            }
+            Ok(state.is_running())
+        })
+    }
+
+    /// Restarts the connector and its tasks where they have failed.
+    pub fn restart(&self, connector: &str) -> Result<()> {
+        let path = self.path(connector, "/restart?includeTasks=true&onlyFailed=true");
+        wait_until(format!("connector {connector} to restart"), HEALTHY_WITHIN, || {
+            accepted(self.agent.post(path.as_str()).send_empty()?)
+        })
+    }
+
+    /// Makes the connector forget how far it has read, so that it takes a new snapshot: stop, delete offsets, resume.
+    pub fn forget_offsets(&self, connector: &str) -> Result<()> {
+        self.stop(connector)?;
+        wait_until(format!("the offsets of {connector} to be deleted"), HEALTHY_WITHIN, || {
+            accepted(self.agent.delete(self.path(connector, "/offsets")).call()?)
+        })?;
+        self.resume(connector)?;
+        self.wait_running(connector)
+    }
+
+    /// Stops the connector: its tasks are gone, its offsets stay.
+    pub fn stop(&self, connector: &str) -> Result<()> {
+        wait_until(format!("connector {connector} to be told to stop"), HEALTHY_WITHIN, || {
+            accepted(self.agent.put(self.path(connector, "/stop")).send_empty()?)
+        })?;
+        wait_until(format!("connector {connector} to stop"), HEALTHY_WITHIN, || {
+            let state = self.state(connector)?;
+            Ok(state.is_some_and(|state| state.connector == "STOPPED" && state.tasks.is_empty()))
+        })
+    }
+
+    /// Lets a stopped or paused connector go on.
+    pub fn resume(&self, connector: &str) -> Result<()> {
+        wait_until(format!("connector {connector} to resume"), HEALTHY_WITHIN, || {
+            accepted(self.agent.put(self.path(connector, "/resume")).send_empty()?)
+        })
+    }
+
+    /// Removes the connector; one that does not exist is no error.
+    pub fn delete(&self, connector: &str) -> Result<()> {
+        wait_until(format!("connector {connector} to be deleted"), HEALTHY_WITHIN, || {
+            let response = self.agent.delete(self.path(connector, "")).call()?;
+            if response.status().as_u16() == 404 { Ok(true) } else { accepted(response) }
+        })
+    }
+
+    fn path(&self, connector: &str, rest: &str) -> String {
+        format!("{}/connectors/{connector}{rest}", self.url)
+    }
+}
+
+/// True when done, false when Connect asks to be tried again, an error with its words otherwise.
+fn accepted(mut response: ureq::http::Response<ureq::Body>) -> Result<bool> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(true);
+    }
+    let body = response.body_mut().read_to_string().unwrap_or_default();
+    // 409: rebalancing. 500 with a time-out: the worker waits for its group, e.g. after its brokers were down.
+    if status.as_u16() == 409 || (status.as_u16() == 500 && body.contains("timed out")) {
+        return Ok(false);
+    }
+    bail!("Connect answers {status}: {body}")
+}

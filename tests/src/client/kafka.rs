@@ -1,0 +1,78 @@
+//! The entry point to a cluster; what can be done with it is in the sibling modules, one responsibility each.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+
+/// How long one request to the cluster may take before it counts as failed. Generous: brokers may just be electing.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A Kafka cluster by its bootstrap servers.
+#[derive(Debug, Clone)]
+pub struct Kafka {
+    bootstrap_servers: String,
+}
+
+impl Kafka {
+    /// `bootstrap_servers` as in [`crate::stack::Addresses::bootstrap_servers`].
+    pub fn new(bootstrap_servers: impl Into<String>) -> Self {
+        Self { bootstrap_servers: bootstrap_servers.into() }
+    }
+
+    /// The `host:port` list this client was made with.
+    pub fn bootstrap_servers(&self) -> &str {
+        &self.bootstrap_servers
+    }
+
+    /// A client configuration for this cluster, for tests that need a client of their own.
+    pub fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap_servers).set("reconnect.backoff.max.ms", "500");
+        config
+    }
+
+    /// A consumer that never joins its group and never commits by itself.
+    pub(super) fn consumer(&self, group: &str) -> Result<BaseConsumer> {
+        self.config()
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "error")
+            .create()
+            .context("cannot create a consumer")
+    }
+
+    /// First and next offset of a partition, as a read_uncommitted reader sees them.
+    pub fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64)> {
+        let consumer: BaseConsumer = self.config().set("isolation.level", "read_uncommitted").create()?;
+        consumer
+            .fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
+            .with_context(|| format!("cannot read the watermarks of {topic} [{partition}]"))
+    }
+
+    /// The topic's partitions in order; fails when the topic does not exist.
+    pub fn partitions(&self, topic: &str) -> Result<Vec<i32>> {
+        let consumer: BaseConsumer = self.config().create()?;
+        let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
+        let mut partitions: Vec<i32> = found
+            .with_context(|| format!("there is no topic {topic}"))?
+            .partitions()
+            .iter()
+            .map(rdkafka::metadata::MetadataPartition::id)
+            .collect();
+        partitions.sort_unstable();
+        Ok(partitions)
+    }
+}
+
+/// `<prefix>-<something no other test of this or another process uses>`, for topics and groups on a shared cluster.
+pub fn unique_name(prefix: &str) -> String {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let process = std::process::id();
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    format!("{prefix}-{:x}-{process:x}-{count}", since_1970.as_millis())
+}

@@ -1,0 +1,24 @@
+//! What scenarios do to the servers from outside: topics, records, groups, SQL, Connect's REST interface, and the
+//! checks of the results.
+//!
+//! Everything blocks (see [`crate::stack`]) and works with addresses only, so it is the same on every backend. Nothing
+//! here knows how a server was started.
+
+mod check;
+mod connect;
+mod groups;
+mod history;
+mod kafka;
+mod records;
+mod runtime;
+mod sql;
+mod topics;
+
+pub use check::{Delta, check_deltas, check_remains};
+pub use connect::{Connect, ConnectorState, orders_connector};
+pub use groups::{GroupOffset, ResetTo};
+pub use history::{CapturedRecord, History, Replay, data_directory, expected_remains};
+pub use kafka::{Kafka, unique_name};
+pub use records::{Isolation, OutgoingRecord, Record};
+pub use sql::Sql;
+pub use topics::NewTopic;

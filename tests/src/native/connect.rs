@@ -1,0 +1,83 @@
+//! Kafka Connect with the Debezium plug-in as a local process.
+//!
+//! Owns the worker's configuration and its readiness; connectors are registered by scenarios
+//! ([`crate::client::Connect`]).
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::kafka::Jvm;
+use super::provision;
+use super::server::{Launch, Server};
+use crate::client::Connect;
+use crate::stack::{HEALTHY_WITHIN, wait_until};
+
+const HEAP_MB: u32 = 512;
+
+/// Describes the worker.
+pub(super) fn worker(
+    directory: &Path,
+    jvm: &Jvm,
+    bootstrap_servers: &str,
+    brokers: usize,
+    port: u16,
+    offset_flush_interval: Duration,
+    mut launch: Launch,
+) -> Result<Server> {
+    let home = directory.join("connect");
+    fs::create_dir_all(&home)?;
+    let properties = home.join("worker.properties");
+    let plugins = provision::connect_plugins()?;
+    fs::write(&properties, worker_properties(bootstrap_servers, brokers, port, offset_flush_interval, &plugins))?;
+    launch.program.clone_from(&jvm.java);
+    launch.arguments =
+        jvm.arguments(HEAP_MB, "org.apache.kafka.connect.cli.ConnectDistributed", &[properties.display().to_string()]);
+    launch.directory = home;
+    Server::new(launch)
+}
+
+fn worker_properties(
+    bootstrap_servers: &str,
+    brokers: usize,
+    port: u16,
+    offset_flush_interval: Duration,
+    plugins: &Path,
+) -> String {
+    // The rebalance delay is 5 minutes by default: Connect would idle that long after its worker or brokers come back.
+    format!(
+        "bootstrap.servers={bootstrap_servers}
+group.id=connect
+listeners=http://127.0.0.1:{port}
+plugin.path={plugins}
+plugin.discovery=service_load
+config.storage.topic=connect-configs
+offset.storage.topic=connect-offsets
+status.storage.topic=connect-status
+config.storage.replication.factor={replication}
+offset.storage.replication.factor={replication}
+status.storage.replication.factor={replication}
+offset.storage.partitions=5
+key.converter=org.apache.kafka.connect.json.JsonConverter
+value.converter=org.apache.kafka.connect.json.JsonConverter
+scheduled.rebalance.max.delay.ms=3000
+session.timeout.ms=6000
+heartbeat.interval.ms=2000
+offset.flush.interval.ms={flush}
+",
+        plugins = plugins.display(),
+        replication = brokers.min(3),
+        flush = offset_flush_interval.as_millis(),
+    )
+}
+
+/// Waits until the worker has joined its group and answers.
+pub(super) fn wait_healthy(url: &str, mut check_running: impl FnMut() -> Result<()>) -> Result<()> {
+    let connect = Connect::new(url);
+    wait_until("Connect to answer", HEALTHY_WITHIN, || {
+        check_running()?;
+        Ok(connect.is_healthy())
+    })
+}
