@@ -1,0 +1,183 @@
+//! What the engine calls.
+//!
+//! Owns the dispatch by stage, the restoration of state from changelog records, and what is remembered within the
+//! open transaction; the steps themselves are in the neighbouring modules.
+
+use processor_core::{Partition, Row, Sum};
+use processor_engine::application::{Application, Background, BroadcastRecord};
+use processor_engine::cluster::Record;
+use processor_engine::store::Write;
+use processor_engine::{Failure, PartitionStore, StatePartition, Stop, Transaction};
+use schemas::{ChangelogKey, DecodeError, StockDelta};
+
+use crate::errors::unreadable;
+use crate::movements::{Movements, sum_key};
+use crate::observer::{ApplicationObserver, Counts, Event, Pending};
+use crate::partitions::{PARTITION_STORE_KEY, Partitions};
+use crate::source::Buffers;
+use crate::wiring::{MOVEMENTS, SOURCE, Settings};
+
+/// The stream program of one worker.
+#[derive(Debug)]
+pub struct StockApplication<O> {
+    pub(crate) settings: Settings,
+    pub(crate) observer: O,
+    pub(crate) partitions: Partitions,
+    pub(crate) movements: Movements,
+    pub(crate) buffers: Buffers,
+    /// What the open transaction has done so far.
+    pub(crate) counts: Counts,
+    /// What is told when it is committed.
+    pub(crate) pending: Vec<Pending>,
+}
+
+impl<O: ApplicationObserver> StockApplication<O> {
+    /// A program that runs no partition yet.
+    pub fn new(settings: Settings, observer: O) -> Self {
+        Self {
+            settings,
+            observer,
+            partitions: Partitions::default(),
+            movements: Movements::default(),
+            buffers: Buffers::default(),
+            counts: Counts::default(),
+            pending: Vec::new(),
+        }
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The observer, for what it has gathered.
+    pub fn observer(&self) -> &O {
+        &self.observer
+    }
+
+    /// The record of a running source partition.
+    pub fn partition(&self, partition: i32) -> Option<&Partition> {
+        self.partitions.get(partition)
+    }
+}
+
+impl<O: ApplicationObserver> Application for StockApplication<O> {
+    fn started(&mut self, partition: StatePartition, state: &dyn PartitionStore) -> Result<(), Failure> {
+        match partition.stage {
+            SOURCE => self.partitions.start(partition.partition, state),
+            _ => self.movements.start(partition.partition, state),
+        }
+    }
+
+    fn stopped(&mut self, partition: StatePartition) {
+        match partition.stage {
+            SOURCE => self.partitions.stop(partition.partition),
+            _ => self.movements.stop(partition.partition),
+        }
+    }
+
+    fn restore(&mut self, partition: StatePartition, record: &Record<'_>) -> Result<Option<Write>, Stop> {
+        let write = match partition.stage {
+            SOURCE => restore_row(record).map_err(|error| unreadable("the transactions changelog", record, &error)),
+            _ => self.restore_sum(partition, record).map_err(|error| unreadable("the deltas topic", record, &error)),
+        };
+        write.map(Some)
+    }
+
+    fn process(
+        &mut self,
+        transaction: &mut dyn Transaction,
+        partition: StatePartition,
+        record: &Record<'_>,
+    ) -> Result<(), Failure> {
+        match partition.stage {
+            SOURCE => self.change_event(transaction, partition, record),
+            _ => self.movement(partition, record),
+        }
+    }
+
+    fn broadcast(
+        &mut self,
+        transaction: &mut dyn Transaction,
+        partition: StatePartition,
+        record: &BroadcastRecord,
+    ) -> Result<(), Failure> {
+        match partition.stage {
+            SOURCE => self.control(transaction, partition.partition, record),
+            _ => Ok(()),
+        }
+    }
+
+    fn has_background(&self) -> bool {
+        self.partitions.sweeping().is_some()
+    }
+
+    fn background(&mut self, transaction: &mut dyn Transaction) -> Result<Background, Failure> {
+        self.sweep_chunk(transaction)
+    }
+
+    fn complete(&mut self, transaction: &mut dyn Transaction) -> Result<(), Failure> {
+        self.complete_movements(transaction)?;
+        for partition in transaction.touched() {
+            if partition.stage == SOURCE {
+                self.put_partition(transaction, partition.partition, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn committed(&mut self) {
+        self.partitions.committed();
+        self.movements.committed();
+        let counts = std::mem::take(&mut self.counts);
+        if counts != Counts::default() {
+            self.observer.observe(&Event::Committed(&counts));
+        }
+        for pending in self.pending.drain(..) {
+            pending.tell(&mut self.observer);
+        }
+    }
+
+    fn aborted(&mut self) {
+        self.partitions.aborted();
+        self.movements.aborted();
+        self.counts = Counts::default();
+        self.pending.clear();
+    }
+}
+
+/// A record of the first step's changelog as a store write.
+fn restore_row(record: &Record<'_>) -> Result<Write, DecodeError> {
+    match ChangelogKey::decode(record.key.unwrap_or_default())? {
+        ChangelogKey::Partition => {
+            // Read once, so that a newer format stops the restore and not a later transaction.
+            record.value.map(Partition::decode).transpose()?;
+            Ok(Write { key: PARTITION_STORE_KEY.to_vec(), value: record.value.map(<[u8]>::to_vec) })
+        }
+        ChangelogKey::Transaction(id) => {
+            let row = record.value.map(Row::decode_changelog).transpose()?;
+            let value = row.map(|row| {
+                let mut value = Vec::with_capacity(40);
+                row.encode(&mut value);
+                value
+            });
+            Ok(Write { key: id.as_bytes().to_vec(), value })
+        }
+    }
+}
+
+impl<O: ApplicationObserver> StockApplication<O> {
+    /// A stock delta as a store write.
+    fn restore_sum(&mut self, partition: StatePartition, record: &Record<'_>) -> Result<Write, DecodeError> {
+        debug_assert_eq!(partition.stage, MOVEMENTS);
+        let key = record.key.unwrap_or_default();
+        let Some(value) = record.value else {
+            return Ok(Write { key: sum_key(StockDelta::decode_key(key)?).to_vec(), value: None });
+        };
+        let StockDelta { good_id, remains, transactions, version, epoch, .. } = StockDelta::decode(key, value)?;
+        self.movements.note_epoch(partition.partition, epoch);
+        let mut value = Vec::with_capacity(Sum::ENCODED_BYTES);
+        Sum { remains, transactions, version, epoch }.encode(&mut value);
+        Ok(Write { key: sum_key(good_id).to_vec(), value: Some(value) })
+    }
+}

@@ -1,0 +1,87 @@
+//! The coded reasons to stop: what happened, what to do.
+
+use processor_core::{Damaged, SumOverflow};
+use processor_engine::cluster::Record;
+use processor_engine::{Failure, StatePartition, Stop};
+use schemas::DecodeError;
+use schemas::debezium::KeyEncoding;
+
+/// A record of ours that cannot be read: a newer version wrote it, or somebody else.
+pub(crate) fn unreadable(topic: &str, record: &Record<'_>, error: &DecodeError) -> Stop {
+    Stop {
+        code: error.code(),
+        what: format!("{topic} partition {} offset {}: {error}", record.source.partition, record.offset),
+        remedy: "run at least the version that wrote it; if another program wrote it, find that program and rebuild \
+                 the topic from the input"
+            .into(),
+    }
+}
+
+/// A stored value that cannot be read. The changelog is the durable copy.
+pub(crate) fn damaged(partition: StatePartition, error: Damaged) -> Failure {
+    Failure::stop(
+        "STATE_DAMAGED",
+        format!("state of stage {} partition {}: {error}", partition.stage.0, partition.partition),
+        "stop the process, remove its state directory and start it again: the state is rebuilt from the changelog",
+    )
+}
+
+/// As [`damaged`], for the partition's record, which is JSON in the store too.
+pub(crate) fn damaged_partition(partition: i32, error: &DecodeError) -> Failure {
+    Failure::stop(
+        "STATE_DAMAGED",
+        format!("the record of source partition {partition}: {error}"),
+        "if a newer version was running before, start that one; otherwise stop the process, remove its state \
+         directory and start it again: the state is rebuilt from the changelog",
+    )
+}
+
+/// Ids now hash to other partitions, away from their state: every row would be counted twice.
+pub(crate) fn key_encoding_changed(
+    topic: &str,
+    record: &Record<'_>,
+    known: KeyEncoding,
+    found: KeyEncoding,
+) -> Failure {
+    Failure::stop(
+        "KEY_ENCODING_CHANGED",
+        format!(
+            "{topic} partition {} offset {}: record keys were written as {known} and are now {found}; the same id \
+             lies in another partition then",
+            record.source.partition, record.offset
+        ),
+        "set the connector's key.converter (and its schemas.enable) back to what it was and let it send the rows \
+         again into a new topic, or start with a new topic, prefix and application id",
+    )
+}
+
+/// A movement lies where its good does not belong.
+pub(crate) fn misplaced(topic: &str, record: &Record<'_>, good_id: i64, expected: i32) -> Failure {
+    Failure::stop(
+        "MOVEMENT_MISPLACED",
+        format!(
+            "{topic} partition {} offset {}: a movement of good {good_id}, which belongs to partition {expected}",
+            record.source.partition, record.offset
+        ),
+        "the topic's partition count was changed or another program wrote to it; restore the count, or rebuild with \
+         a new prefix and application id",
+    )
+}
+
+/// See [`SumOverflow`].
+pub(crate) fn overflow(good_id: i64, error: SumOverflow) -> Failure {
+    Failure::stop(
+        "SUM_OVERFLOW",
+        format!("good {good_id}: {error}"),
+        "look for rows with absurd pieces, or for another program that writes the movements topic",
+    )
+}
+
+/// The same within one transaction's coalescing.
+pub(crate) fn coalescing_overflow(good_id: i64) -> Failure {
+    Failure::stop(
+        "SUM_OVERFLOW",
+        format!("good {good_id}: the movements of one transaction leave the range of their sum"),
+        "look for another program that writes the movements topic",
+    )
+}

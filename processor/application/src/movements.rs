@@ -1,0 +1,203 @@
+//! The second step, and where each movement goes.
+//!
+//! Movements are coalesced per good within the transaction. When it completes, a good whose movements partition this
+//! worker runs is added to its sum at once, in the same transaction; any other goes through the repartition topic.
+//! Addition commutes and the output partition has one owner at any time, so both ways lead to the same sums. Guards
+//! invariant 2: every stock delta is the good's next version.
+
+use std::collections::{BTreeMap, HashMap};
+
+use processor_core::Sum;
+use processor_engine::cluster::{NewRecord, Record};
+use processor_engine::transaction::StateChange;
+use processor_engine::{Failure, PartitionStore, StatePartition, TopicPartition, Transaction};
+use schemas::partitioner::partition_for_good;
+use schemas::{DecodeError, Movement, StockDelta};
+
+use crate::application::StockApplication;
+use crate::errors::{coalescing_overflow, damaged, misplaced, overflow, unreadable};
+use crate::observer::ApplicationObserver;
+use crate::wiring::{MOVEMENTS, Wiring};
+
+/// Movements of the open transaction, and the epochs of the output partitions.
+#[derive(Debug, Default)]
+pub(crate) struct Movements {
+    by_good: HashMap<i64, Net>,
+    /// One good of each movements partition read in this transaction, for [`StockApplication::mark_cancelled`].
+    read: BTreeMap<i32, i64>,
+    /// The epoch of each output partition that has one. It is a field of every sum, so it needs no place of its own
+    /// in the state (and every state change is a record on the public output topic: a row of its own would be seen).
+    epochs: BTreeMap<i32, u64>,
+    /// Partitions whose epoch began in the open transaction.
+    new_epochs: Vec<i32>,
+    value: Vec<u8>,
+    key: Vec<u8>,
+    json: Vec<u8>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Net {
+    delta: i128,
+    transactions: i64,
+}
+
+/// Key of a good's sum in the store: big-endian with the sign flipped, so that bytes sort as numbers do.
+pub(crate) fn sum_key(good_id: i64) -> [u8; 8] {
+    (good_id.cast_unsigned() ^ (1 << 63)).to_be_bytes()
+}
+
+impl Movements {
+    /// Coalesces a movement into the open transaction.
+    pub(crate) fn add(&mut self, movement: &Movement) -> Result<(), Failure> {
+        let net = self.by_good.entry(movement.good_id).or_default();
+        let delta = net.delta.checked_add(movement.delta);
+        let transactions = net.transactions.checked_add(movement.transactions);
+        let (Some(delta), Some(transactions)) = (delta, transactions) else {
+            return Err(coalescing_overflow(movement.good_id));
+        };
+        *net = Net { delta, transactions };
+        Ok(())
+    }
+
+    /// Finds the epoch of a restored output partition in any of its sums.
+    pub(crate) fn start(&mut self, partition: i32, state: &dyn PartitionStore) -> Result<(), Failure> {
+        let mut found = Ok(None);
+        state.scan(None, &mut |_, value| {
+            found = Sum::decode(value).map(|sum| Some(sum.epoch));
+            false
+        })?;
+        let state_partition = StatePartition { stage: MOVEMENTS, partition };
+        if let Some(epoch) = found.map_err(|error| damaged(state_partition, error))? {
+            self.note_epoch(partition, epoch);
+        }
+        Ok(())
+    }
+
+    /// Notes an epoch seen while restoring; the newest counts.
+    pub(crate) fn note_epoch(&mut self, partition: i32, epoch: u64) {
+        let known = self.epochs.entry(partition).or_default();
+        *known = (*known).max(epoch);
+    }
+
+    pub(crate) fn stop(&mut self, partition: i32) {
+        self.epochs.remove(&partition);
+    }
+
+    pub(crate) fn committed(&mut self) {
+        self.clear();
+        self.new_epochs.clear();
+    }
+
+    pub(crate) fn aborted(&mut self) {
+        self.clear();
+        for partition in self.new_epochs.drain(..) {
+            self.epochs.remove(&partition);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.by_good.clear();
+        self.read.clear();
+    }
+
+    /// The epoch of an output partition; it begins with the first transaction that writes there.
+    fn epoch(&mut self, partition: i32, now_ms: u64) -> u64 {
+        if let Some(epoch) = self.epochs.get(&partition) {
+            return *epoch;
+        }
+        self.epochs.insert(partition, now_ms);
+        self.new_epochs.push(partition);
+        now_ms
+    }
+
+    /// Adds to a good's sum and writes its stock delta.
+    fn sum(
+        &mut self,
+        transaction: &mut dyn Transaction,
+        partition: i32,
+        good_id: i64,
+        net: Net,
+    ) -> Result<(), Failure> {
+        let epoch = self.epoch(partition, transaction.now_ms());
+        let partition = StatePartition { stage: MOVEMENTS, partition };
+        let store_key = sum_key(good_id);
+        let stored = transaction.get(partition, &store_key, &mut self.value)?;
+        let before = if stored {
+            Sum::decode(&self.value).map_err(|error| damaged(partition, error))?
+        } else {
+            Sum { epoch, ..Sum::default() }
+        };
+        let Net { delta, transactions } = net;
+        let sum = before.apply(delta, transactions).map_err(|error| overflow(good_id, error))?;
+        let Sum { remains, transactions, version, epoch } = sum;
+        let record = StockDelta { good_id, delta, remains, transactions, version, epoch };
+        let Self { value, key, json, .. } = self;
+        (value.clear(), key.clear(), json.clear());
+        sum.encode(value);
+        record.encode_key(key);
+        record.encode(json);
+        let change =
+            StateChange { key: &store_key, value: Some(value), changelog_key: key, changelog_value: Some(json) };
+        transaction.put_marked(partition, &change)
+    }
+
+    fn emit(&mut self, transaction: &mut dyn Transaction, partition: i32, movement: &Movement) -> Result<(), Failure> {
+        let Self { key, json, .. } = self;
+        (key.clear(), json.clear());
+        movement.encode_key(key);
+        movement.encode(json);
+        let target = TopicPartition { topic: Wiring::DEFAULT.movements, partition };
+        transaction.emit(&NewRecord { target, key: Some(key), value: Some(json), headers: &[] })
+    }
+}
+
+impl<O: ApplicationObserver> StockApplication<O> {
+    /// Processes one record of the repartition topic.
+    pub(crate) fn movement(&mut self, partition: StatePartition, record: &Record<'_>) -> Result<(), Failure> {
+        const TOPIC: &str = "the movements topic";
+        let decoded = match (record.key, record.value) {
+            (Some(key), Some(value)) => Movement::decode(key, value),
+            _ => Err(DecodeError::Malformed { record: "movement", detail: "no key or no value".into() }),
+        };
+        let movement = decoded.map_err(|error| unreadable(TOPIC, record, &error))?;
+        let expected = partition_for_good(movement.good_id, self.settings.movements_partitions);
+        if expected != partition.partition {
+            return Err(misplaced(TOPIC, record, movement.good_id, expected));
+        }
+        self.counts.received_movements += 1;
+        self.movements.read.entry(partition.partition).or_insert(movement.good_id);
+        self.movements.add(&movement)
+    }
+
+    /// Writes everything that was coalesced: sums that are here now, movements for the others.
+    pub(crate) fn complete_movements(&mut self, transaction: &mut dyn Transaction) -> Result<(), Failure> {
+        let moved = |(_, net): &(i64, Net)| net.delta != 0 || net.transactions != 0;
+        let mut goods: Vec<(i64, Net)> = self.movements.by_good.drain().filter(moved).collect();
+        // Sorted: the same transaction writes the same records in the same order, and neighbours in the store together.
+        goods.sort_unstable_by_key(|(good_id, _)| *good_id);
+        for (good_id, net) in goods {
+            let partition = partition_for_good(good_id, self.settings.movements_partitions);
+            if transaction.is_running(StatePartition { stage: MOVEMENTS, partition }) {
+                self.movements.read.remove(&partition);
+                self.movements.sum(transaction, partition, good_id, net)?;
+                self.counts.local_movements += 1;
+                self.counts.stock_deltas += 1;
+            } else {
+                let Net { delta, transactions } = net;
+                self.movements.emit(transaction, partition, &Movement { good_id, delta, transactions })?;
+                self.counts.repartitioned_movements += 1;
+            }
+        }
+        self.mark_cancelled(transaction)
+    }
+
+    /// A movements partition was read but everything read cancels out. Its progress must still be in the changelog,
+    /// whose last record tells it after a restore: one good gets a version that changes nothing.
+    fn mark_cancelled(&mut self, transaction: &mut dyn Transaction) -> Result<(), Failure> {
+        for (partition, good_id) in std::mem::take(&mut self.movements.read) {
+            self.movements.sum(transaction, partition, good_id, Net::default())?;
+            self.counts.stock_deltas += 1;
+        }
+        Ok(())
+    }
+}
