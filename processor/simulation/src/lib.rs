@@ -1,1 +1,31 @@
-//! An in-memory transactional log behind the engine's client trait, and seeded crash schedules over it
+//! An in-memory transactional log behind the engine's client traits, and seeded crash schedules over it.
+//!
+//! What a real cluster does to a stream processor within years happens here within seconds: processes die
+//! between any two calls, members are counted out while they work, markers come late, requests and replies
+//! get lost, disks lose their newest batches. One 64-bit seed decides everything, so every failure can be
+//! run again. No thread, no clock, no network.
+//!
+//! # Layout
+//! - [`log`], [`coordinator`], [`group`], [`broker`]: the cluster as plain data
+//! - [`member`]: what a consumer library does in the background
+//! - [`mod@cluster`], [`store`]: the engine's traits on it
+//! - [`scheduler`], [`world`]: chance, faults, and the one door through which a worker acts
+//! - [`simulation`], [`seeds`]: one run, and many
+//! - [`counting`]: a small stream program to run, with what must hold for it
+
+pub mod broker;
+pub mod cluster;
+pub mod coordinator;
+pub mod counting;
+pub mod group;
+pub mod log;
+pub mod member;
+pub mod scheduler;
+pub mod seeds;
+pub mod simulation;
+pub mod store;
+pub mod world;
+
+pub use scheduler::{Faults, Random};
+pub use seeds::{first_violation, run_seeds};
+pub use simulation::{Counts, Scenario, Setup, Simulation, Violation};

@@ -1,0 +1,525 @@
+//! One seeded run: instances that start, crash, freeze, leave and come back around one cluster.
+//!
+//! Owns the instances and the loop that decides, step by step, what happens next. Each worker is a
+//! coroutine suspended at its calls, so that any interleaving of any number of workers can be reached by
+//! one thread; nested calls would only reach those where the last to be paused is the first to go on. A
+//! run has two parts: faults strike for a number of steps, then none does and everything must settle.
+//! Guards nothing itself: the [`Scenario`] says what must hold, after every step and at the end.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use corosensei::stack::DefaultStack;
+use corosensei::{Coroutine, CoroutineResult};
+use processor_engine::observer::{Event, Observer};
+use processor_engine::worker::{Limits, Rules, Step, Worker};
+use processor_engine::{Application, Failure, Stop, TopicIndex, Topology};
+
+use crate::broker::Broker;
+use crate::cluster::SimulatedCluster;
+use crate::scheduler::{Faults, Random, Trace};
+use crate::store::{Machine, SimulatedStore};
+use crate::world::{CRASHED, Handle, Pause, Process, World};
+
+/// Bytes of stack of one worker; touched pages only cost memory.
+const STACK_BYTES: usize = 512 << 10;
+/// The broker's transaction timeout, virtual.
+const TRANSACTION_TIMEOUT_MS: u64 = 10_000;
+/// Steps within which a run without faults must settle, per instance.
+const SETTLE_STEPS: u64 = 100_000;
+/// Of 10,000 steps: dead members counted out, markers written, background rounds, restarts.
+const HOUSEKEEPING: u32 = 500;
+
+/// What is run, and what must hold.
+pub trait Scenario {
+    /// The stream program.
+    type Application: Application + 'static;
+
+    /// Builds the program for one worker.
+    fn application(&self) -> Self::Application;
+
+    /// Writes some input, now and then; `false` when there is no more.
+    fn feed(&mut self, broker: &mut Broker, random: &mut Random) -> bool;
+
+    /// Looks after every step; an error ends the run.
+    fn observe(&mut self, broker: &Broker) -> Result<(), String>;
+
+    /// Looks when everything has settled.
+    fn finish(&mut self, broker: &Broker) -> Result<(), String>;
+}
+
+/// How a run is made.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Topics and stages.
+    pub topology: Topology,
+    /// Partition counts.
+    pub partitions: Vec<(TopicIndex, i32)>,
+    /// Limits of the workers.
+    pub limits: Limits,
+    /// Engine rules; all on unless a test shows what one of them is for.
+    pub rules: Rules,
+    /// Rates of the faults.
+    pub faults: Faults,
+    /// Number of instances.
+    pub instances: usize,
+    /// Instances to a process (they share its fate and its store).
+    pub workers_per_process: usize,
+    /// Steps with faults.
+    pub steps: u64,
+}
+
+/// How often what the model is for has happened; a run that never gets there proves nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Scheduler steps.
+    pub steps: u64,
+    /// Transactions committed.
+    pub committed: u64,
+    /// Transactions aborted.
+    pub aborted: u64,
+    /// Producers rebuilt.
+    pub rebuilt: u64,
+    /// Kept partitions that others had moved on.
+    pub overtaken: u64,
+    /// Partitions lost without a chance to commit.
+    pub lost: u64,
+    /// Partitions restored and started.
+    pub started: u64,
+    /// Changelog records replayed.
+    pub replayed: u64,
+    /// Processes killed.
+    pub crashes: u64,
+    /// Live members counted out.
+    pub evictions: u64,
+    /// Workers that gave up because they were fenced again and again.
+    pub fenced: u64,
+}
+
+impl Counts {
+    /// Adds another run's counts.
+    pub fn add(&mut self, other: &Self) {
+        self.steps += other.steps;
+        self.committed += other.committed;
+        self.aborted += other.aborted;
+        self.rebuilt += other.rebuilt;
+        self.overtaken += other.overtaken;
+        self.lost += other.lost;
+        self.started += other.started;
+        self.replayed += other.replayed;
+        self.crashes += other.crashes;
+        self.evictions += other.evictions;
+        self.fenced += other.fenced;
+    }
+}
+
+/// What broke, with the last lines of what happened when a trace was asked for.
+#[derive(Debug, Clone)]
+pub struct Violation {
+    /// The invariant and the figures.
+    pub what: String,
+    /// Trace, oldest line first.
+    pub trace: Vec<String>,
+}
+
+enum Exit {
+    Left,
+    Stopped(Stop),
+}
+
+type Running = Coroutine<(), Pause, Exit, DefaultStack>;
+
+struct Instance {
+    name: String,
+    machine: usize,
+    starts: u32,
+    process: Option<Rc<Process>>,
+    coroutine: Option<Running>,
+    last: Option<Step>,
+    frozen_until: u64,
+}
+
+struct Counter {
+    counts: Rc<Cell<Counts>>,
+    handle: String,
+    world: Rc<World>,
+}
+
+impl Observer for Counter {
+    fn observe(&mut self, event: &Event<'_>) {
+        let mut counts = self.counts.get();
+        match event {
+            Event::Committed { .. } => counts.committed += 1,
+            Event::Aborted { .. } => counts.aborted += 1,
+            Event::Rebuilt { .. } => counts.rebuilt += 1,
+            Event::Overtaken(_) => counts.overtaken += 1,
+            Event::Revoked { lost: true, .. } => counts.lost += 1,
+            Event::Started { replayed, .. } => {
+                counts.started += 1;
+                counts.replayed += replayed;
+            }
+            _ => {}
+        }
+        self.counts.set(counts);
+        self.world.trace.line(|| format!("{} {event:?}", self.handle));
+    }
+}
+
+/// A run under way.
+pub struct Simulation<S: Scenario> {
+    world: Rc<World>,
+    setup: Setup,
+    scenario: S,
+    machines: Vec<Rc<Machine>>,
+    instances: Vec<Instance>,
+    stacks: Vec<DefaultStack>,
+    counts: Rc<Cell<Counts>>,
+}
+
+impl<S: Scenario> Simulation<S> {
+    /// Prepares a run.
+    pub fn new(setup: Setup, scenario: S, seed: u64, trace: bool) -> Self {
+        let world = Rc::new(World {
+            broker: RefCell::new(Broker::new(&setup.topology, &setup.partitions)),
+            random: RefCell::new(Random::new(seed)),
+            faults: Cell::new(setup.faults),
+            trace: Trace::new(trace),
+            late: RefCell::default(),
+        });
+        let per_process = setup.workers_per_process.max(1);
+        let instance = |index: usize| Instance {
+            name: format!("worker-{index}"),
+            machine: index / per_process,
+            starts: 0,
+            process: None,
+            coroutine: None,
+            last: None,
+            frozen_until: 0,
+        };
+        let machines = (0..=setup.instances / per_process).map(|_| Rc::new(Machine::default())).collect();
+        let instances = (0..setup.instances).map(instance).collect();
+        Self { world, setup, scenario, machines, instances, stacks: Vec::new(), counts: Rc::default() }
+    }
+
+    /// The cluster, for tests that arrange something by hand.
+    pub fn world(&self) -> &Rc<World> {
+        &self.world
+    }
+
+    /// Runs to the end.
+    ///
+    /// # Errors
+    /// The first violation of what the scenario says must hold.
+    pub fn run(mut self) -> Result<Counts, Box<Violation>> {
+        let outcome = self.run_all();
+        // Workers are ended before the world they act on; a killed process has no effect any more.
+        for machine in 0..self.machines.len() {
+            self.kill(machine);
+        }
+        match outcome {
+            Ok(()) => Ok(self.counts.get()),
+            Err(what) => Err(Box::new(Violation { what, trace: self.world.trace.take() })),
+        }
+    }
+
+    fn run_all(&mut self) -> Result<(), String> {
+        for _ in 0..self.setup.steps {
+            self.disturb();
+            self.advance()?;
+        }
+        self.settle()?;
+        let broker = self.world.broker.borrow();
+        if !broker.is_settled() {
+            return Err("a transaction is open although everything has settled".into());
+        }
+        self.scenario.finish(&broker)
+    }
+
+    /// Lets one worker go on and checks.
+    fn advance(&mut self) -> Result<(), String> {
+        self.count(|counts| counts.steps += 1);
+        let index = self.world.random.borrow_mut().below(self.instances.len());
+        self.go_on(index)?;
+        self.scenario.observe(&self.world.broker.borrow())
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Counts)) {
+        let mut counts = self.counts.get();
+        change(&mut counts);
+        self.counts.set(counts);
+    }
+
+    /// Everything that may happen beside the workers.
+    fn disturb(&mut self) {
+        self.housekeeping();
+        let faults = self.world.faults.get();
+        if self.world.chance(faults.crash) {
+            self.crash();
+        }
+        if self.world.chance(faults.leave) {
+            let process = self.pick().and_then(|index| self.instances.get(index)?.process.clone());
+            if let Some(process) = process {
+                process.leave.set(true);
+            }
+        }
+        if self.world.chance(faults.freeze)
+            && let Some(index) = self.pick()
+        {
+            let steps = self.world.random.borrow_mut().between(10, 2_000);
+            let until = self.counts.get().steps + u64::try_from(steps).unwrap_or(0);
+            if let Some(instance) = self.instances.get_mut(index) {
+                self.world.trace.line(|| format!("--- {} is frozen", instance.name));
+                instance.frozen_until = until;
+            }
+        }
+        let mut broker = self.world.broker.borrow_mut();
+        if self.world.chance(faults.evict) {
+            let members = broker.group.members();
+            if let Some(member) = self.world.random.borrow_mut().pick(&members) {
+                self.world.trace.line(|| format!("--- member {member} is counted out"));
+                broker.group.remove(member);
+                self.count(|counts| counts.evictions += 1);
+            }
+        }
+        if self.world.chance(faults.expire) {
+            let open = broker.coordinator.open();
+            if let Some(producer) = self.world.random.borrow_mut().pick(&open) {
+                self.world.trace.line(|| format!("--- the transaction of producer {producer} times out"));
+                broker.expire_transaction(producer);
+            }
+        }
+        if self.world.chance(faults.compact) {
+            compact(&self.setup.topology, &mut broker);
+        }
+    }
+
+    /// What happens with or without faults: time, input, markers, heartbeats, restarts.
+    fn housekeeping(&mut self) {
+        let world = Rc::clone(&self.world);
+        {
+            let mut broker = world.broker.borrow_mut();
+            let mut random = world.random.borrow_mut();
+            broker.now_ms += u64::from(random.chance(5_000));
+            if random.chance(HOUSEKEEPING) {
+                self.scenario.feed(&mut broker, &mut random);
+            }
+            if random.chance(HOUSEKEEPING) {
+                let ending = broker.coordinator.ending();
+                if let Some(producer) = random.pick(&ending) {
+                    let choice = random.below(usize::MAX);
+                    broker.write_marker(producer, choice);
+                }
+                let now = broker.now_ms;
+                for producer in broker.coordinator.open_since_before(now.saturating_sub(TRANSACTION_TIMEOUT_MS)) {
+                    world.trace.line(|| format!("--- the transaction of producer {producer} times out"));
+                    broker.expire_transaction(producer);
+                }
+            }
+            if random.chance(HOUSEKEEPING) {
+                heartbeats(&mut broker, &mut random);
+            }
+            if random.chance(HOUSEKEEPING) {
+                for (identity, commit) in world.late.borrow_mut().drain(..) {
+                    // Refused when the producer was initialised again meanwhile, as it should be.
+                    let _ = broker.end(identity, commit);
+                }
+            }
+        }
+        if world.chance(HOUSEKEEPING) {
+            let down = self.instances.iter().position(|instance| instance.process.is_none());
+            if let Some(index) = down {
+                self.start(index);
+            }
+        }
+    }
+
+    fn pick(&self) -> Option<usize> {
+        let index = self.world.random.borrow_mut().below(self.instances.len());
+        self.instances.get(index).filter(|instance| instance.process.is_some()).map(|_| index)
+    }
+
+    fn crash(&mut self) {
+        let Some(machine) = self.pick().and_then(|index| Some(self.instances.get(index)?.machine)) else { return };
+        self.kill(machine);
+        self.count(|counts| counts.crashes += 1);
+        let faults = self.world.faults.get();
+        let Some(disk) = self.machines.get(machine) else { return };
+        if self.world.chance(faults.crash_loses_disk) {
+            self.world.trace.line(|| format!("--- machine {machine} loses its disk"));
+            disk.lose_everything();
+        } else if self.world.chance(faults.crash_loses_newest) {
+            let batches = 1 + self.world.random.borrow_mut().below(3);
+            self.world.trace.line(|| format!("--- machine {machine} loses its newest {batches} batches"));
+            disk.lose_newest(batches);
+        }
+    }
+
+    /// `kill -9`: from now on the machine's process has no effect; its workers are run out of their calls.
+    fn kill(&mut self, machine: usize) {
+        for instance in self.instances.iter_mut().filter(|instance| instance.machine == machine) {
+            if let Some(process) = instance.process.take() {
+                self.world.trace.line(|| format!("--- {process} is killed"));
+                process.alive.set(false);
+            }
+            if let Some(mut coroutine) = instance.coroutine.take() {
+                while let CoroutineResult::Yield(_) = coroutine.resume(()) {}
+                self.stacks.push(coroutine.into_stack());
+            }
+            instance.last = None;
+            instance.frozen_until = 0;
+        }
+    }
+
+    fn start(&mut self, index: usize) {
+        let Some(instance) = self.instances.get_mut(index) else { return };
+        let Some(machine) = self.machines.get(instance.machine) else { return };
+        instance.starts += 1;
+        let name = format!("{}/{}", instance.name, instance.starts);
+        let process = Rc::new(Process { name, alive: Cell::new(true), leave: Cell::new(false) });
+        self.world.trace.line(|| format!("--- {process} starts"));
+        let Some(stack) = self.stacks.pop().or_else(|| DefaultStack::new(STACK_BYTES).ok()) else { return };
+        let (world, setup, machine) = (Rc::clone(&self.world), self.setup.clone(), Rc::clone(machine));
+        let (id, application, counts) = (instance.name.clone(), self.scenario.application(), Rc::clone(&self.counts));
+        instance.process = Some(Rc::clone(&process));
+        instance.last = None;
+        instance.coroutine = Some(Coroutine::with_stack(stack, move |yielder, ()| {
+            let handle = Handle::new(Rc::clone(&world), Rc::clone(&process), yielder);
+            let counter = Counter { counts, handle: process.name.clone(), world };
+            match live(&handle, &setup, machine, id, application, counter) {
+                Ok(()) => Exit::Left,
+                Err(stop) => Exit::Stopped(stop),
+            }
+        }));
+    }
+
+    /// Resumes a worker until it is suspended again.
+    fn go_on(&mut self, index: usize) -> Result<(), String> {
+        let steps = self.counts.get().steps;
+        let Some(instance) = self.instances.get_mut(index) else { return Ok(()) };
+        let Some(coroutine) = instance.coroutine.as_mut().filter(|_| instance.frozen_until <= steps) else {
+            return Ok(());
+        };
+        let exit = match coroutine.resume(()) {
+            CoroutineResult::Yield(Pause::Call(_)) => return Ok(()),
+            CoroutineResult::Yield(Pause::Step(step)) => {
+                instance.last = Some(step);
+                return Ok(());
+            }
+            CoroutineResult::Return(exit) => exit,
+        };
+        if let Some(coroutine) = instance.coroutine.take() {
+            self.stacks.push(coroutine.into_stack());
+        }
+        let machine = instance.machine;
+        instance.process = None;
+        instance.last = None;
+        match exit {
+            Exit::Left => {
+                self.world.trace.line(|| format!("--- worker-{index} has left"));
+                Ok(())
+            }
+            // What an operator sees as an exit and a restart; the other workers of the process go with it.
+            Exit::Stopped(stop) if stop.code == CRASHED || stop.code == "FENCED" => {
+                self.world.trace.line(|| format!("--- worker-{index} stops: {stop}"));
+                self.count(|counts| counts.fenced += 1);
+                self.kill(machine);
+                Ok(())
+            }
+            Exit::Stopped(stop) => Err(format!("worker-{index} stopped although nothing is wrong: {stop}")),
+        }
+    }
+
+    /// No more faults: everybody is up, everything fed; goes on until all are idle.
+    fn settle(&mut self) -> Result<(), String> {
+        self.world.trace.line(|| "--- no more faults".into());
+        self.world.faults.set(Faults::none());
+        let count = u64::try_from(self.instances.len()).unwrap_or(1);
+        let mut idle_rounds = 0;
+        for _ in 0..SETTLE_STEPS {
+            self.world.broker.borrow_mut().write_all_markers();
+            self.housekeeping();
+            let fed = {
+                let (mut broker, mut random) = (self.world.broker.borrow_mut(), self.world.random.borrow_mut());
+                evict_dead(&mut broker);
+                !self.scenario.feed(&mut broker, &mut random)
+            };
+            for index in 0..self.instances.len() {
+                if let Some(instance) = self.instances.get_mut(index) {
+                    instance.frozen_until = 0;
+                    if instance.process.is_none() {
+                        self.start(index);
+                    }
+                }
+                self.go_on(index)?;
+            }
+            self.count(|counts| counts.steps += count);
+            self.scenario.observe(&self.world.broker.borrow())?;
+            let idle = fed && self.instances.iter().all(|instance| instance.last == Some(Step::Idle));
+            idle_rounds = if idle { idle_rounds + 1 } else { 0 };
+            if idle_rounds > 50 {
+                return Ok(());
+            }
+        }
+        let last: BTreeMap<_, _> = self.instances.iter().map(|instance| (&instance.name, instance.last)).collect();
+        Err(format!("does not settle without faults: {last:?}"))
+    }
+}
+
+/// The life of one worker.
+fn live<A: Application>(
+    handle: &Handle<'_>,
+    setup: &Setup,
+    machine: Rc<Machine>,
+    id: String,
+    application: A,
+    counter: Counter,
+) -> Result<(), Stop> {
+    let cluster = SimulatedCluster::new(handle.clone(), id);
+    let store = SimulatedStore::new(handle.clone(), machine);
+    let (topology, limits) = (setup.topology.clone(), setup.limits.clone());
+    let mut worker = match Worker::new(topology, limits, cluster, store, application, counter) {
+        Ok(worker) => worker,
+        Err(Failure::Stop(stop)) => return Err(stop),
+        Err(failure) => {
+            return Err(Stop { code: CRASHED, what: failure.to_string(), remedy: "start again".into() });
+        }
+    };
+    worker.set_rules(setup.rules);
+    loop {
+        if handle.process.leave.get() {
+            worker.leave()?;
+        }
+        let step = worker.step()?;
+        if step == Step::Left {
+            return Ok(());
+        }
+        handle.suspend(Pause::Step(step));
+    }
+}
+
+fn heartbeats(broker: &mut Broker, random: &mut Random) {
+    let client = random.below(broker.clients.len());
+    broker.background(client);
+    if random.chance(1_000) {
+        evict_dead(broker);
+    }
+}
+
+/// Sessions of members whose process is gone end.
+fn evict_dead(broker: &mut Broker) {
+    let dead: Vec<_> = broker.clients.iter().filter(|it| it.dead).filter_map(|it| it.member()).collect();
+    for member in dead {
+        broker.group.remove(member);
+    }
+}
+
+fn compact(topology: &Topology, broker: &mut Broker) {
+    for stage in &topology.stages {
+        for partition in broker.partitions_of(stage.changelog) {
+            if let Some(log) = broker.log_mut(partition) {
+                log.compact(i64::MAX);
+            }
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The counting program under arbitrary schedules: invariants 1, 2 and 3 hold with every engine rule on.
+
+use std::time::Duration;
+
+use processor_engine::worker::{Limits, Rules};
+use processor_simulation::counting::{CountingScenario, partitions, topology};
+use processor_simulation::{Counts, Faults, Random, Setup, Simulation, Violation, run_seeds};
+
+fn case(seed: u64, trace: bool) -> Result<Counts, Box<Violation>> {
+    let mut random = Random::new(!seed);
+    let sums = 1 + i32::try_from(random.below(3)).unwrap();
+    let sources = 1 + i32::try_from(random.below(3)).unwrap();
+    let setup = Setup {
+        topology: topology(),
+        partitions: partitions(sources, sums),
+        limits: limits(&mut random),
+        rules: Rules::default(),
+        faults: Faults::swarm(&mut random),
+        instances: 1 + random.below(3),
+        workers_per_process: 1 + random.below(2),
+        steps: 600,
+    };
+    let local = random.chance(8_000);
+    let broadcasts = if random.chance(3_000) { 2 } else { 0 };
+    let scenario = CountingScenario::new(sums, local, 20 + random.below(60), broadcasts);
+    Simulation::new(setup, scenario, seed, trace).run()
+}
+
+fn limits(random: &mut Random) -> Limits {
+    Limits {
+        max_records: 1 + u64::try_from(random.below(12)).unwrap(),
+        purge_interval: Duration::from_millis(200),
+        restore_records: 1 + u32::try_from(random.below(20)).unwrap(),
+        ..Limits::default()
+    }
+}
+
+#[test]
+fn sums_and_versions_are_exact_under_arbitrary_faults() {
+    let counts = run_seeds("counting", 0..10_000, case).unwrap_or_else(|violation| panic!("{violation}"));
+    println!("{counts:?}");
+}
