@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::files::{read_if_present, write_durably};
+use crate::files::{read_if_present, sync_folder, write_durably};
 
 const MARKER_FILE: &str = "marker.json";
 
@@ -67,6 +67,10 @@ pub(crate) fn read(folder: &Path) -> io::Result<Option<Marker>> {
 /// Writes the marker of a partition's folder, durably.
 pub(crate) fn write(folder: &Path, left: Left, boot_id: Option<&str>) -> io::Result<()> {
     let marker = Marker { left, boot_id: boot_id.map(str::to_owned) };
+    if read(folder)?.as_ref() == Some(&marker) {
+        // Its content was synced before it got its name; the name may not have been.
+        return sync_folder(folder);
+    }
     write_durably(folder, MARKER_FILE, &serde_json::to_vec(&marker)?)
 }
 
