@@ -1,0 +1,46 @@
+//! The rdkafka adapter: the engine's [`Cluster`](processor_engine::Cluster) on real brokers.
+//!
+//! Translates, and decides nothing about goods or transactions. On librdkafka the guarantee is "exactly-once
+//! v2 (KIP-447) with transaction protocol V1": KIP-890's per-transaction epochs are not supported, which is
+//! why a producer is retired after any request that timed out.
+//!
+//! # Layout
+//! - [`config`]: properties of every client, and those the operator may not set
+//! - [`cluster`]: builds the clients, answers questions about logs
+//! - [`consumer`], [`producer`], [`reader`]: the engine's traits
+//! - [`admin`]: topics at start: created or checked
+//! - [`errors`]: which error means what
+//! - `ffi`: the only module with `unsafe`
+//! - `poll`, `topics`, `watermarks`, `context`: shared parts
+
+pub mod admin;
+pub mod cluster;
+pub mod config;
+pub mod consumer;
+mod context;
+pub mod errors;
+mod ffi;
+mod poll;
+pub mod producer;
+pub mod reader;
+mod topics;
+mod watermarks;
+
+pub use cluster::KafkaCluster;
+pub use config::{ClientProperties, Settings};
+pub use consumer::KafkaConsumer;
+pub use ffi::GroupMetadata;
+pub use producer::KafkaProducer;
+pub use reader::KafkaReader;
+
+use processor_engine::Failure;
+use rdkafka::error::KafkaError;
+
+/// A client that librdkafka refuses to build: always the configuration.
+fn not_created(client: &str, error: &KafkaError) -> Failure {
+    Failure::stop(
+        "KAFKA_SETTING_REFUSED",
+        format!("the {client} could not be built: {error}"),
+        "correct the property in [kafka.consumer], [kafka.producer] or [kafka.admin]",
+    )
+}

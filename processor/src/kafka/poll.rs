@@ -1,0 +1,159 @@
+//! What the group member and the log reader have in common: reading events, judging errors.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use processor_engine::cluster::Record;
+use processor_engine::{Failure, TopicPartition};
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::context::Context;
+use super::errors::{is_unknown_topic, refusal};
+use super::ffi::{ConsumerError, Kind, Parts};
+use super::topics::Topics;
+
+/// How long a topic may be unknown before it counts as gone: metadata of a new topic, or of a broker that has
+/// just started, spreads within seconds.
+const UNKNOWN_TOPIC_GRACE: Duration = Duration::from_secs(15);
+
+/// What an error on a consumer's queue asks for.
+pub(super) enum Trouble {
+    /// librdkafka mends it by itself; it was logged.
+    Passing,
+    /// A topic seems to be missing; see [`confirm_missing`].
+    UnknownTopic,
+    /// Somebody has to act.
+    Serious(Failure),
+}
+
+/// Hands a record on, unless its partition is not being read or it lies below the offset it was started at.
+pub(super) fn deliver(
+    parts: &Parts<'_>,
+    topics: &Topics,
+    started: &HashMap<TopicPartition, i64>,
+    on_record: &mut dyn FnMut(&Record<'_>),
+) -> bool {
+    let Some(topic) = topics.index(parts.topic) else { return false };
+    let source = TopicPartition { topic, partition: parts.partition };
+    if started.get(&source).is_none_or(|floor| parts.offset < *floor) {
+        return false;
+    }
+    on_record(&Record {
+        source,
+        offset: parts.offset,
+        timestamp_ms: parts.timestamp_ms,
+        leader_epoch: parts.leader_epoch,
+        key: parts.key,
+        value: parts.value,
+        headers: &parts.headers,
+    });
+    true
+}
+
+/// The end of a partition that is being read, and the position there (control records passed).
+pub(super) fn end(
+    error: &ConsumerError,
+    topics: &Topics,
+    started: &HashMap<TopicPartition, i64>,
+) -> Option<(TopicPartition, i64)> {
+    if error.code != RDKafkaErrorCode::PartitionEOF {
+        return None;
+    }
+    let element = error.partition.as_ref()?;
+    let partition = topics.partition(element)?;
+    started.get(&partition).is_some_and(|floor| element.offset >= *floor).then_some((partition, element.offset))
+}
+
+/// Passes log lines and statistics to the client's context.
+pub(super) fn report(kind: &Kind<'_>, context: &Context) {
+    match kind {
+        Kind::Log(level, facility, text) => context.log(*level, facility, text.trim()),
+        Kind::Stats(json) => context.stats_raw(json),
+        Kind::Record(_) | Kind::Error(_) | Kind::Rebalance { .. } | Kind::Other => {}
+    }
+}
+
+/// Judges an error. `role` begins the codes: `INPUT` or `CHANGELOG`.
+pub(super) fn judge(error: &ConsumerError, topics: &Topics, role: &'static str) -> Trouble {
+    use RDKafkaErrorCode as Code;
+    let place = error.partition.as_ref().map_or_else(String::new, |element| {
+        format!("{} [{}] at offset {}: ", element.topic, element.partition, element.offset)
+    });
+    let what = format!("{place}{} ({})", error.text.trim(), error.code);
+    let input = role == "INPUT";
+    match error.code {
+        Code::PartitionEOF => Trouble::Passing,
+        Code::LogTruncation => Trouble::Serious(truncated(input, what)),
+        // librdkafka reports truncation through the reset as well; the text tells the two apart.
+        Code::AutoOffsetReset | Code::OffsetOutOfRange if what.contains("truncation") => {
+            Trouble::Serious(truncated(input, what))
+        }
+        Code::AutoOffsetReset | Code::OffsetOutOfRange => Trouble::Serious(Failure::stop(
+            if input { "INPUT_OFFSET_OUT_OF_RANGE" } else { "CHANGELOG_OFFSET_OUT_OF_RANGE" },
+            what,
+            "records that were not read yet are gone, or the topic was recreated or restored: see \
+             docs/OPERATIONS.md under this code before resetting anything",
+        )),
+        code if is_unknown_topic(code) => Trouble::UnknownTopic,
+        code => {
+            if let Some(stop) = refusal(code, "reading", &what) {
+                return Trouble::Serious(stop);
+            }
+            if error.fatal {
+                return Trouble::Serious(Failure::Rebuild(format!("the consumer failed: {what}")));
+            }
+            tracing::warn!(topics = topics.topology().topics.len(), "consumer: {what}");
+            Trouble::Passing
+        }
+    }
+}
+
+fn truncated(input: bool, what: String) -> Failure {
+    Failure::stop(
+        if input { "INPUT_LOG_TRUNCATED" } else { "CHANGELOG_LOG_TRUNCATED" },
+        what,
+        "the brokers lost records that were acknowledged (unclean leader election, or a restored disk): see \
+         docs/OPERATIONS.md under this code",
+    )
+}
+
+/// Asks the brokers until the topic is there again or the grace is over. librdkafka reports a missing topic
+/// once, so the answer must be found now.
+pub(super) fn confirm_missing(
+    consumer: &BaseConsumer<Context>,
+    topics: &Topics,
+    error: &ConsumerError,
+) -> Option<Failure> {
+    let deadline = Instant::now() + UNKNOWN_TOPIC_GRACE;
+    let named = error.partition.as_ref().map(|element| element.topic.clone());
+    let suspects: Vec<String> = match named.filter(|name| topics.index(name.as_bytes()).is_some()) {
+        Some(name) => vec![name],
+        None => topics.topology().topics.clone(),
+    };
+    for name in suspects {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
+            let missing = match consumer.fetch_metadata(Some(&name), left) {
+                Ok(metadata) => metadata.topics().iter().any(|topic| {
+                    topic.name() == name && topic.error().is_some_and(|code| is_unknown_topic(code.into()))
+                }),
+                // Brokers that cannot be asked are an outage, not a missing topic.
+                Err(_) => false,
+            };
+            if !missing {
+                break;
+            }
+            if Instant::now() >= deadline {
+                return Some(Failure::stop(
+                    "TOPIC_MISSING",
+                    format!("topic {name} does not exist: {}", error.text.trim()),
+                    "create the topic again only if its data is not needed; otherwise restore it, then start again",
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(250));
+        }
+    }
+    None
+}

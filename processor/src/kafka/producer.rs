@@ -1,0 +1,300 @@
+//! A transactional producer on rdkafka.
+//!
+//! Owns one `transactional.id` from initialisation to fencing, and the delivery reports of the one
+//! transaction that may be open. Never retries a request that timed out (see [`super::errors`]), never
+//! commits with a report missing. Guards engine rules 5 (offsets come from delivery reports) and 6.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use processor_engine::cluster::{Delivered, NewRecord, OffsetToCommit, TransactionalProducer};
+use processor_engine::{Failure, TopicIndex, TopicPartition};
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::topic_partition_list::TopicPartitionList;
+
+use super::context::Context;
+use super::errors::{NativeError, transactional};
+use super::ffi::{self, GroupMetadata};
+use super::topics::Topics;
+
+/// Longest pause between two attempts to queue a record, and between repetitions of a retriable request.
+const BACKOFF: Duration = Duration::from_millis(1);
+
+/// A transactional producer; see [`TransactionalProducer`].
+pub struct KafkaProducer {
+    client: ThreadedProducer<DeliveryContext>,
+    topics: Topics,
+    /// How long one call may take: the transaction is gone after that anyway.
+    timeout: Duration,
+    /// Tells reports of this transaction from those of an earlier one.
+    transaction: u16,
+    /// Records queued in this transaction.
+    sent: u64,
+}
+
+/// Reports of the open transaction.
+#[derive(Debug, Default)]
+struct Deliveries {
+    transaction: u16,
+    acknowledged: u64,
+    offsets: HashMap<TopicPartition, (i64, i64)>,
+    failure: Option<NativeError>,
+}
+
+/// Receives delivery reports on the producer's own thread.
+struct DeliveryContext {
+    base: Context,
+    deliveries: Mutex<Deliveries>,
+}
+
+impl DeliveryContext {
+    fn deliveries(&self) -> MutexGuard<'_, Deliveries> {
+        // Nothing in here can be half done in a way that matters: counters and offsets only grow.
+        self.deliveries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientContext for DeliveryContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.base.log(level, facility, message);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.base.stats_raw(statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.base.error(error, reason);
+    }
+}
+
+/// Where a record went, packed into the pointer that librdkafka carries along: no allocation per record, and
+/// no topic name to compare in the report.
+#[cfg(target_pointer_width = "64")]
+mod ticket {
+    use super::{TopicIndex, TopicPartition};
+
+    pub(super) fn pack(target: TopicPartition, transaction: u16) -> Option<usize> {
+        let partition = u32::try_from(target.partition).ok()?;
+        let packed = u64::from(target.topic.0) << 48 | u64::from(transaction) << 32 | u64::from(partition);
+        usize::try_from(packed).ok()
+    }
+
+    pub(super) fn unpack(ticket: usize) -> Option<(TopicPartition, u16)> {
+        let packed = u64::try_from(ticket).ok()?;
+        let partition = i32::try_from(packed & 0xffff_ffff).ok()?;
+        let transaction = u16::try_from((packed >> 32) & 0xffff).ok()?;
+        let topic = TopicIndex(u16::try_from(packed >> 48).ok()?);
+        Some((TopicPartition { topic, partition }, transaction))
+    }
+}
+
+impl ProducerContext for DeliveryContext {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: usize) {
+        let Some((target, transaction)) = ticket::unpack(ticket) else { return };
+        let mut deliveries = self.deliveries();
+        if deliveries.transaction != transaction {
+            return;
+        }
+        match result {
+            // The broker may acknowledge a repeated batch without saying where it is (DUPLICATE_SEQUENCE_NUMBER).
+            Ok(message) if message.offset() < 0 => {
+                deliveries.failure.get_or_insert_with(|| {
+                    NativeError::local(RDKafkaErrorCode::DuplicateSequenceNumber, "acknowledged without an offset")
+                });
+            }
+            Ok(message) => {
+                let offset = message.offset();
+                deliveries.acknowledged += 1;
+                let range = deliveries.offsets.entry(target).or_insert((offset, offset));
+                *range = (range.0.min(offset), range.1.max(offset));
+            }
+            Err((error, message)) => {
+                deliveries.failure.get_or_insert_with(|| {
+                    let text = format!("{} [{}]: {error}", message.topic(), message.partition());
+                    NativeError { text, ..NativeError::of(error) }
+                });
+            }
+        }
+    }
+}
+
+impl KafkaProducer {
+    /// Builds the client and initialises its transactional id: whatever a predecessor left open is resolved
+    /// and the predecessor is fenced before this returns.
+    pub(super) fn start(
+        config: &ClientConfig,
+        topics: Topics,
+        timeout: Duration,
+        patience: Duration,
+    ) -> Result<Self, Failure> {
+        let context = DeliveryContext { base: Context::new("producer"), deliveries: Mutex::default() };
+        let client: ThreadedProducer<DeliveryContext> =
+            config.create_with_context(context).map_err(|error| super::not_created("producer", &error))?;
+        let producer = Self { client, topics, timeout, transaction: 0, sent: 0 };
+        let deadline = Instant::now() + patience;
+        loop {
+            let slice = timeout.min(deadline.saturating_duration_since(Instant::now()));
+            let Err(error) = producer.client.init_transactions(slice) else { return Ok(producer) };
+            let error = NativeError::of(&error);
+            // Unlike all other calls this one may be repeated after a timeout: it has nothing to lose.
+            if !error.retriable || error.fatal || Instant::now() >= deadline {
+                return Err(producer.failure(&error, "initialising transactions"));
+            }
+            std::thread::sleep(BACKOFF);
+        }
+    }
+
+    /// Calls until it succeeds, fails for good or the time is over.
+    fn repeat(&self, doing: &str, mut call: impl FnMut(Duration) -> Result<(), NativeError>) -> Result<(), Failure> {
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            match call(deadline.saturating_duration_since(Instant::now())) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.may_be_repeated() && Instant::now() < deadline => std::thread::sleep(BACKOFF),
+                Err(error) => return Err(self.failure(&error, doing)),
+            }
+        }
+    }
+
+    /// Classifies an error; a producer that failed fatally keeps the reason, which says more than the call's.
+    fn failure(&self, error: &NativeError, doing: &str) -> Failure {
+        match self.client.client().fatal_error() {
+            Some((code, text)) => {
+                transactional(&NativeError { code, text, fatal: true, abortable: false, retriable: false }, doing)
+            }
+            None => transactional(error, doing),
+        }
+    }
+
+    /// A record that was not delivered has put the transaction into the abortable state.
+    fn not_delivered(&self, error: NativeError) -> Failure {
+        self.failure(&NativeError { abortable: true, ..error }, "delivering records")
+    }
+}
+
+impl TransactionalProducer for KafkaProducer {
+    type Metadata = GroupMetadata;
+
+    fn begin(&mut self) -> Result<(), Failure> {
+        self.client
+            .begin_transaction()
+            .map_err(|error| self.failure(&NativeError::of(&error), "beginning a transaction"))?;
+        self.transaction = self.transaction.wrapping_add(1);
+        self.sent = 0;
+        *self.client.client().context().deliveries() =
+            Deliveries { transaction: self.transaction, ..Deliveries::default() };
+        Ok(())
+    }
+
+    fn send(&mut self, record: &NewRecord<'_>) -> Result<(), Failure> {
+        let Some(ticket) = ticket::pack(record.target, self.transaction) else {
+            return Err(Failure::Rebuild(format!("no such partition: {}", self.topics.describe(record.target))));
+        };
+        let mut next: BaseRecord<'_, [u8], [u8], usize> =
+            BaseRecord::with_opaque_to(self.topics.name(record.target.topic), ticket)
+                .partition(record.target.partition);
+        next.key = record.key;
+        next.payload = record.value;
+        if !record.headers.is_empty() {
+            let headers = OwnedHeaders::new_with_capacity(record.headers.len());
+            let headers = record
+                .headers
+                .iter()
+                .fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(*value) }));
+            next.headers = Some(headers);
+        }
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            match self.client.send(next) {
+                Ok(()) => {
+                    self.sent += 1;
+                    return Ok(());
+                }
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), refused))
+                    if Instant::now() < deadline =>
+                {
+                    next = refused;
+                    std::thread::sleep(BACKOFF);
+                }
+                Err((error, _)) => {
+                    // Refused outside a healthy transaction: a report says why, if one has come in.
+                    let reported = self.client.client().context().deliveries().failure.clone();
+                    return Err(self.not_delivered(reported.unwrap_or_else(|| NativeError::of(&error))));
+                }
+            }
+        }
+    }
+
+    fn send_offsets(&mut self, offsets: &[OffsetToCommit], member: &GroupMetadata) -> Result<(), Failure> {
+        // librdkafka sends nothing for an empty list, and with it no generation: the broker could not fence us.
+        if offsets.is_empty() {
+            return Err(Failure::Abort("a transaction must carry the offset of at least one partition".into()));
+        }
+        let mut list = TopicPartitionList::with_capacity(offsets.len());
+        for next in offsets {
+            let topic = self.topics.name(next.input.topic);
+            ffi::add_offset(&mut list, topic, next.input.partition, next.offset, next.leader_epoch, &next.metadata)
+                .map_err(|error| Failure::Abort(format!("offset {} of {topic}: {error}", next.offset)))?;
+        }
+        self.repeat("sending offsets", |timeout| ffi::send_offsets(&self.client, &list, member, timeout))
+    }
+
+    fn flush(&mut self) -> Result<Vec<Delivered>, Failure> {
+        let flushed = ffi::flush(&self.client, self.timeout);
+        let context = self.client.client().context();
+        let deliveries = context.deliveries();
+        if let Some(error) = deliveries.failure.clone() {
+            return Err(self.not_delivered(error));
+        }
+        if let Err(code) = flushed {
+            return Err(Failure::Rebuild(format!("records were not acknowledged within {:?}: {code}", self.timeout)));
+        }
+        if deliveries.acknowledged != self.sent {
+            let (acknowledged, sent) = (deliveries.acknowledged, self.sent);
+            return Err(Failure::Rebuild(format!("{acknowledged} of {sent} records have a delivery report")));
+        }
+        let ranges = deliveries.offsets.iter();
+        let mut delivered: Vec<Delivered> =
+            ranges.map(|(target, (first, last))| Delivered { target: *target, first: *first, last: *last }).collect();
+        delivered.sort_unstable_by_key(|delivered| delivered.target);
+        Ok(delivered)
+    }
+
+    fn commit(&mut self) -> Result<(), Failure> {
+        self.repeat("committing", |timeout| ffi::commit_transaction(&self.client, timeout))
+    }
+
+    fn abort(&mut self) -> Result<(), Failure> {
+        self.repeat("aborting", |timeout| {
+            self.client.abort_transaction(timeout).map_err(|error| NativeError::of(&error))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_carries_topic_partition_and_transaction() {
+        for topic in [0, 5, u16::MAX] {
+            for partition in [0, 9, i32::MAX] {
+                for transaction in [0, 1, u16::MAX] {
+                    let target = TopicPartition { topic: TopicIndex(topic), partition };
+                    let ticket = ticket::pack(target, transaction).unwrap();
+                    assert_eq!(ticket::unpack(ticket), Some((target, transaction)));
+                }
+            }
+        }
+        assert_eq!(ticket::pack(TopicPartition { topic: TopicIndex(0), partition: -1 }, 0), None);
+    }
+}
