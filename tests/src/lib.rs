@@ -3,11 +3,13 @@
 //! Layout:
 //! - [`stack`]: the interface every scenario is written against
 //! - [`native`]: the real servers as local processes
+//! - [`compose`]: the same servers as containers of `docker-compose.yml`
 //! - [`client`]: what scenarios do to the servers, and the checks of the results
 
 // Product names such as PostgreSQL and KRaft are not code.
 #![allow(clippy::doc_markdown)]
 
 pub mod client;
+pub mod compose;
 pub mod native;
 pub mod stack;
