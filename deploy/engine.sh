@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# A container engine for machines that have none: deploy/engine.sh up | down | status
+# A container engine for machines that have none: deploy/engine.sh up | down | status | variables
 #
-#   up      uses the engine that answers; otherwise starts one, installing what is missing (Debian and Ubuntu, as root)
-#   down    ends the dockerd that 'up' started from this checkout, and no other
-#   status  says which engine, client and Compose are in use
+#   up         uses the engine that answers; otherwise starts one, installing what is missing (Debian and Ubuntu, as root)
+#   down       ends the dockerd that 'up' started from this checkout, and no other
+#   status     says which engine, client and Compose are in use
+#   variables  the same for programs: DOCKER, COMPOSE (a command line), DOCKER_API_VERSION where one has to be set
 #
 # ENGINE_STATE (default .images/engine) keeps dockerd's pid file and log. Images and volumes stay where the engine keeps
 # them (/var/lib/docker unless ENGINE_DATA_ROOT is set), so that a second checkout need not build the images again.
@@ -77,9 +78,18 @@ up() {
   status
 }
 
-status() {
+find_both() {
   find_docker || fail ENGINE-DOWN "no container engine answers" "run deploy/engine.sh up"
   find_compose || fail COMPOSE-MISSING "neither 'docker compose' nor docker-compose is installed" "run deploy/engine.sh up"
+}
+
+variables() {
+  find_both
+  printf '%s\n' "DOCKER=$DOCKER" "COMPOSE=${COMPOSE[*]}" "DOCKER_API_VERSION=${DOCKER_API_VERSION:-}"
+}
+
+status() {
+  find_both
   say "engine $("$DOCKER" version --format '{{.Server.Version}}, client {{.Client.Version}}') ($DOCKER)," \
     "Compose $("${COMPOSE[@]}" version --short) (${COMPOSE[*]})," \
     "$(own_pid >/dev/null && echo "started from here, pid $(own_pid)" || echo "not started from here")"
@@ -98,6 +108,6 @@ down() {
 }
 
 case "${1:-}" in
-  up | down | status) "$1" ;;
-  *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  up | down | status | variables) "$1" ;;
+  *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
