@@ -28,7 +28,9 @@ pub fn parse_sequence(value: Option<&[u8]>) -> Result<u64, DecodeError> {
 fn parse<T: std::str::FromStr>(header: &'static str, value: Option<&[u8]>) -> Result<T, DecodeError> {
     let missing = || DecodeError::Header { header, detail: "is missing".to_owned() };
     let value = value.ok_or_else(missing)?;
-    let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+    // Rust's own parsing also takes a sign, which nobody of us writes; -1 is no offset but Kafka's "none".
+    let digits = Some(value).filter(|value| value.iter().all(u8::is_ascii_digit));
+    let number = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
     number.ok_or_else(|| DecodeError::Header {
         header,
         detail: format!("is no decimal number in its range: {}", crate::rejection::excerpt(value)),

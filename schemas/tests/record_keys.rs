@@ -1,4 +1,10 @@
 //! The record key is exactly the id, and its byte form is noticed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail like tests; clippy.toml only covers the test functions themselves"
+)]
 
 mod common;
 

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::io::Write as _;
 
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -82,14 +83,13 @@ impl KeyEncoding {
         for byte in before.iter().chain(b"*").chain(after) {
             hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
-        let mut hexadecimal = [0; 16];
-        for (position, digit) in hexadecimal.iter_mut().rev().enumerate() {
-            let nibble = (hash >> (4 * position)) & 0xf;
-            *digit = b"0123456789abcdef".iter().copied().zip(0..).find(|(_, n)| *n == nibble).map_or(b'0', |(d, _)| d);
-        }
-        let family: &[u8] = if wrapped { b"json-schema:" } else { b"json:" };
-        // 12 + 16 bytes always fit.
-        Self::of_parts(&[family, &hexadecimal]).unwrap_or(Self::PLAIN)
+        let family = if wrapped { "json-schema" } else { "json" };
+        let mut text = [0; Self::MAX_BYTES];
+        let mut rest = text.as_mut_slice();
+        // 11 + 1 + 16 bytes fit; were they cut, the encoding would still be another than PLAIN and stay the same.
+        let _ = write!(rest, "{family}:{hash:016x}");
+        let length = Self::MAX_BYTES - rest.len();
+        Self { length: u8::try_from(length).unwrap_or_default(), text }
     }
 }
 

@@ -29,7 +29,7 @@ pub fn capture(name: &str) -> Vec<Captured> {
     let path = format!("{}/../tests/data/{name}", env!("CARGO_MANIFEST_DIR"));
     let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let mut text = String::new();
-    if name.ends_with(".gz") {
+    if name.strip_suffix(".gz").is_some() {
         flate2::read::GzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap();
     } else {
         text = String::from_utf8(bytes).unwrap();

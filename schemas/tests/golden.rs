@@ -1,0 +1,246 @@
+//! Code, golden bytes, Avro schemas and JSON schemas describe the same records.
+//!
+//! A golden file is never edited: a changed encoding is a new format, with a directory of its own, and the old
+//! directory stays readable.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail like tests; clippy.toml only covers the test functions themselves"
+)]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::{ID, id};
+use schemas::dead_letter::{self, Origin};
+use schemas::{
+    ChangelogKey, Content, Control, Movement, Reason, ReceivedControl, Rejection, StockDelta, TransactionRecord,
+};
+use serde_json::Value;
+
+fn file(path: &str) -> Value {
+    let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    serde_json::from_str(&text).unwrap()
+}
+
+/// Key and value of a golden file.
+fn golden(name: &str) -> (Vec<u8>, Vec<u8>) {
+    let file = file(&format!("golden/v1/{name}.json"));
+    let bytes = |field: &str| file[field].as_str().unwrap().as_bytes().to_vec();
+    (bytes("key"), bytes("value"))
+}
+
+fn written(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = b"kept".to_vec();
+    write(&mut out);
+    assert_eq!(&out[..4], b"kept", "writers append");
+    out.split_off(4)
+}
+
+fn assert_same(found: &[u8], golden: &[u8]) {
+    assert_eq!(String::from_utf8_lossy(found), String::from_utf8_lossy(golden));
+}
+
+fn live() -> TransactionRecord {
+    TransactionRecord {
+        content: Some(Content { good_id: 2, pieces: -15 }),
+        generation: 1,
+        streaming: true,
+        lsn: 26_370_504,
+        commit_lsn: Some(26_370_336),
+        ts_ms: 1_795_333_820_306,
+        incremental_ts_ms: None,
+    }
+}
+
+#[test]
+fn changelog_records_are_the_golden_bytes_both_ways() {
+    let deleted = TransactionRecord {
+        content: None,
+        generation: 2,
+        lsn: 26_372_280,
+        commit_lsn: None,
+        ts_ms: 1_795_333_820_309,
+        ..live()
+    };
+    let incremental = TransactionRecord {
+        content: Some(Content { good_id: 1, pieces: 7 }),
+        generation: 1,
+        streaming: false,
+        lsn: 0,
+        commit_lsn: None,
+        ts_ms: 0,
+        incremental_ts_ms: Some(1_795_336_953_214),
+    };
+    let extremes = TransactionRecord {
+        content: Some(Content { good_id: i64::MIN, pieces: i64::MAX }),
+        generation: u32::MAX,
+        streaming: false,
+        lsn: u64::MAX,
+        commit_lsn: Some(u64::MAX),
+        ts_ms: i64::MIN,
+        incremental_ts_ms: Some(i64::MAX),
+    };
+    for (name, key, record) in [
+        ("changelog-live", ID, live()),
+        ("changelog-deleted", ID, deleted),
+        ("changelog-incremental", "001508c0-0578-4949-be20-20c2d3d09fe8", incremental),
+        ("changelog-extremes", "ffffffff-ffff-ffff-ffff-ffffffffffff", extremes),
+    ] {
+        let (golden_key, golden_value) = golden(name);
+        let key = ChangelogKey::Transaction(id(key));
+        assert_same(&written(|out| key.encode(out)), &golden_key);
+        assert_same(&written(|out| record.encode(out)), &golden_value);
+        assert_eq!(ChangelogKey::decode(&golden_key), Ok(key));
+        assert_eq!(TransactionRecord::decode(&golden_value), Ok(record));
+    }
+    assert_same(&written(|out| ChangelogKey::Partition.encode(out)), b"#partition");
+    assert_eq!(ChangelogKey::decode(b"#partition"), Ok(ChangelogKey::Partition));
+}
+
+#[test]
+fn movements_are_the_golden_bytes_both_ways() {
+    for (name, record) in [
+        ("movement", Movement { good_id: 2, delta: -15, transactions: 1 }),
+        ("movement-extremes", Movement { good_id: i64::MIN, delta: i128::MIN, transactions: i64::MIN }),
+    ] {
+        let (key, value) = golden(name);
+        assert_same(&written(|out| record.encode_key(out)), &key);
+        assert_same(&written(|out| record.encode(out)), &value);
+        assert_eq!(Movement::decode(&key, &value), Ok(record));
+    }
+}
+
+#[test]
+fn stock_deltas_are_the_golden_bytes_both_ways() {
+    let delta =
+        StockDelta { good_id: 2, delta: -15, remains: 15, transactions: 2, version: 2, epoch: 1_795_333_787_103 };
+    let extremes = StockDelta {
+        good_id: i64::MAX,
+        delta: i128::MAX,
+        remains: i128::MIN,
+        transactions: i64::MIN,
+        version: u64::MAX,
+        epoch: u64::MAX,
+    };
+    for (name, record) in [("delta", delta), ("delta-extremes", extremes)] {
+        let (key, value) = golden(name);
+        assert_same(&written(|out| record.encode_key(out)), &key);
+        assert_same(&written(|out| record.encode(out)), &value);
+        assert_eq!(StockDelta::decode(&key, &value), Ok(record));
+        assert_eq!(StockDelta::decode_key(&key), Ok(record.good_id));
+    }
+}
+
+fn controls() -> [Control; 5] {
+    [
+        Control::SnapshotComplete { snapshot_lsn: 100, ts_ms: 1_795_339_999_996 },
+        Control::EpochComplete { partition: 3, epoch: 1_795_333_787_103, offset: 42 },
+        Control::CaughtUp { partition: 3 },
+        Control::ApproveSweep { partition: 3, snapshot_lsn: 100 },
+        Control::SourceEmptied { snapshot_lsn: 100 },
+    ]
+}
+
+#[test]
+fn control_records_are_the_golden_bytes_both_ways() {
+    for record in controls() {
+        let (key, value) = golden(&format!("control-{}", record.kind()));
+        assert_same(&written(|out| record.encode_key(out)), &key);
+        assert_same(&written(|out| record.encode(out)), &value);
+        assert_eq!(Control::decode(&value), Ok(ReceivedControl::Known(record)));
+    }
+}
+
+#[test]
+fn a_dead_letter_is_the_record_as_received_plus_the_golden_headers() {
+    let (key, value) = golden("dead-letter");
+    let file = file("golden/v1/dead-letter.json");
+    let expected: Vec<(&str, Vec<u8>)> = file["headers"].as_array().unwrap()[1..]
+        .iter()
+        .map(|header| (header[0].as_str().unwrap(), header[1].as_str().unwrap().as_bytes().to_vec()))
+        .collect();
+    let rejection = schemas::debezium::decode(Some(&key), Some(&value), 1_000).change.unwrap_err();
+    let origin = Origin { topic: "warehouse.orders.transactions", partition: 3, offset: 42 };
+    let found = dead_letter::headers(origin, &rejection);
+    assert_eq!(found.to_vec(), expected);
+    let again = dead_letter::headers(origin, &Rejection::new(Reason::NegativePcs, "pcs is -1"));
+    let all = found.iter().chain(&again).map(|(name, value)| (*name, value.as_slice()));
+    assert_eq!(dead_letter::reason(all), Some(Reason::NegativePcs), "the last one counts");
+}
+
+/// Field names in order, and whether the field may be null or absent, as the code writes them.
+fn fields(values: &[Vec<u8>]) -> (Vec<String>, BTreeSet<String>) {
+    let mut names: Vec<String> = Vec::new();
+    let mut seen = BTreeMap::<String, usize>::new();
+    let mut nullable = BTreeSet::new();
+    for value in values {
+        let text = std::str::from_utf8(value).unwrap();
+        let object: serde_json::Map<String, Value> = serde_json::from_str(text).unwrap();
+        let mut in_order: Vec<_> =
+            object.keys().map(|name| (text.find(&format!("\"{name}\":")).unwrap(), name)).collect();
+        in_order.sort_unstable();
+        for (_, name) in in_order {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+            *seen.entry(name.clone()).or_default() += 1;
+            if object[name].is_null() {
+                nullable.insert(name.clone());
+            }
+        }
+    }
+    nullable.extend(seen.into_iter().filter(|(_, count)| *count < values.len()).map(|(name, _)| name));
+    (names, nullable)
+}
+
+#[test]
+fn the_avro_and_json_schemas_have_the_fields_that_the_code_writes() {
+    let values = |names: &[&str]| names.iter().map(|name| golden(name).1).collect::<Vec<_>>();
+    for (name, values) in [
+        ("changelog", values(&["changelog-extremes", "changelog-live", "changelog-deleted"])),
+        ("movement", values(&["movement"])),
+        ("delta", values(&["delta"])),
+        ("control", controls().iter().map(|control| written(|out| control.encode(out))).collect()),
+    ] {
+        let (mut written, nullable) = fields(&values);
+        let avro = file(&format!("avro/{name}.avsc"));
+        let mut declared: Vec<String> = Vec::new();
+        let mut optional = BTreeSet::new();
+        for field in avro["fields"].as_array().unwrap() {
+            let field_name = field["name"].as_str().unwrap().to_owned();
+            if field["type"].as_array().is_some_and(|types| types[0] == "null") {
+                optional.insert(field_name.clone());
+            }
+            declared.push(field_name);
+        }
+        assert_eq!(declared, written, "{name}.avsc");
+        assert_eq!(optional, nullable, "{name}.avsc");
+
+        let json = file(&format!("json/{name}.schema.json"));
+        let mut declared: Vec<String> = json["properties"].as_object().unwrap().keys().cloned().collect();
+        declared.sort_unstable();
+        written.sort_unstable();
+        assert_eq!(declared, written, "{name}.schema.json");
+        let required: BTreeSet<&str> =
+            json["required"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+        for field in &written {
+            let present = values.iter().all(|value| {
+                serde_json::from_slice::<serde_json::Map<String, Value>>(value).unwrap().contains_key(field)
+            });
+            assert_eq!(required.contains(field.as_str()), present, "{name}.schema.json {field}");
+        }
+    }
+}
+
+#[test]
+fn the_readme_lists_every_reason_with_its_remedy() {
+    let readme = include_str!("../README.md");
+    for reason in Reason::ALL {
+        let row = readme.lines().find(|line| line.starts_with(&format!("| `{reason}` |")));
+        assert!(row.is_some_and(|row| row.ends_with(&format!("| {} |", reason.remedy()))), "{reason}");
+    }
+}

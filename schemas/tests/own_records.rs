@@ -1,0 +1,198 @@
+//! Our own records read back what was written, tolerate additions, and refuse what they do not know.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail like tests; clippy.toml only covers the test functions themselves"
+)]
+
+use proptest::prelude::*;
+use schemas::{
+    ChangelogKey, Content, Control, DecodeError, Movement, ReceivedControl, StockDelta, TransactionRecord, headers,
+};
+use uuid::Uuid;
+
+fn written(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    write(&mut out);
+    out
+}
+
+const CHANGELOG: &str =
+    r#"{"format":1,"good_id":2,"pieces":-15,"generation":1,"streaming":true,"lsn":5,"commit_lsn":null,"ts_ms":7}"#;
+
+fn changelog_code(value: &str) -> &'static str {
+    TransactionRecord::decode(value.as_bytes()).unwrap_err().code()
+}
+
+#[test]
+fn a_newer_format_is_refused_with_its_code_even_if_its_fields_are_others() {
+    assert_eq!(changelog_code(&CHANGELOG.replace(r#""format":1"#, r#""format":2"#)), "FORMAT_NEWER");
+    assert_eq!(changelog_code(r#"{"format":2}"#), "FORMAT_NEWER");
+    assert_eq!(changelog_code(r#"{"format":2,"good_id":{"low":1}}"#), "FORMAT_NEWER");
+    let movement = br#"{"format":2,"good_id":2,"delta":"-15"}"#;
+    assert_eq!(Movement::decode(b"2", movement).unwrap_err().code(), "FORMAT_NEWER");
+    assert_eq!(StockDelta::decode(b"2", br#"{"format":9}"#).unwrap_err().code(), "FORMAT_NEWER");
+    let control = Control::decode(br#"{"format":2,"type":"caught-up","partition":3}"#);
+    assert!(matches!(control, Err(DecodeError::FormatNewer { found: 2, supported: 1, .. })), "{control:?}");
+}
+
+#[test]
+fn unknown_fields_are_accepted() {
+    let value = CHANGELOG.replace('}', r#","added_later":{"x":[1,2]}}"#);
+    assert_eq!(TransactionRecord::decode(value.as_bytes()), TransactionRecord::decode(CHANGELOG.as_bytes()));
+    assert!(Movement::decode(b"2", br#"{"x":null,"good_id":2,"delta":1,"transactions":0}"#).is_ok());
+}
+
+#[test]
+fn a_changelog_value_with_a_field_missing_or_wrong_is_refused() {
+    for field in ["format", "good_id", "pieces", "generation", "streaming", "lsn", "ts_ms"] {
+        let value = CHANGELOG.replace(&format!("\"{field}\""), "\"other\"");
+        assert_eq!(changelog_code(&value), "RECORD_MALFORMED", "{field}");
+    }
+    for value in
+        ["", "null", "[1,2,-15,1,true,5,null,7]", &CHANGELOG.replace("-15", "null"), &CHANGELOG.replace("5,", "-5,")]
+    {
+        assert_eq!(changelog_code(value), "RECORD_MALFORMED", "{value}");
+    }
+    assert_eq!(TransactionRecord::decode(b"{\"x\":\"\xff\"}").unwrap_err().code(), "RECORD_MALFORMED");
+}
+
+#[test]
+fn a_changelog_key_in_another_form_is_refused() {
+    for key in ["", "#other", "78C14186-0000-4000-8000-000000000004", "78c14186000040008000000000000004"] {
+        assert_eq!(ChangelogKey::decode(key.as_bytes()).unwrap_err().code(), "RECORD_KEY_MALFORMED", "{key}");
+    }
+}
+
+#[test]
+fn a_record_under_another_goods_key_is_refused() {
+    let movement = br#"{"good_id":2,"delta":1,"transactions":0}"#;
+    let delta = br#"{"good_id":2,"delta":1,"remains":1,"transactions":1,"version":1,"epoch":1}"#;
+    for key in ["3", "02", "+2", " 2", "2 ", ""] {
+        assert_eq!(Movement::decode(key.as_bytes(), movement).unwrap_err().code(), "RECORD_KEY_MALFORMED", "{key}");
+        assert_eq!(StockDelta::decode(key.as_bytes(), delta).unwrap_err().code(), "RECORD_KEY_MALFORMED", "{key}");
+    }
+    for key in ["02", "+2", " 2", "", "x", "-0", "9223372036854775808"] {
+        assert_eq!(StockDelta::decode_key(key.as_bytes()).unwrap_err().code(), "RECORD_KEY_MALFORMED", "{key}");
+    }
+}
+
+#[test]
+fn a_version_of_zero_is_refused() {
+    let delta = br#"{"good_id":2,"delta":1,"remains":1,"transactions":1,"version":0,"epoch":1}"#;
+    assert_eq!(StockDelta::decode(b"2", delta).unwrap_err().code(), "RECORD_MALFORMED");
+}
+
+#[test]
+fn a_control_record_of_unknown_type_is_reported_as_such() {
+    let decoded = Control::decode(br#"{"type":"rebalance-hint","partition":"all","lsn":[1]}"#);
+    assert_eq!(decoded, Ok(ReceivedControl::Unknown { kind: "rebalance-hint".to_owned() }));
+}
+
+#[test]
+fn a_control_record_with_a_field_missing_or_out_of_range_is_refused() {
+    for value in [
+        r"{}",
+        r#"{"type":7}"#,
+        r#"{"type":"caught-up"}"#,
+        r#"{"type":"caught-up","partition":2147483648}"#,
+        r#"{"type":"caught-up","partition":"3"}"#,
+        r#"{"type":"snapshot-complete","snapshot_lsn":-1,"ts_ms":1}"#,
+    ] {
+        assert_eq!(Control::decode(value.as_bytes()).unwrap_err().code(), "RECORD_MALFORMED", "{value}");
+    }
+}
+
+#[test]
+fn a_header_that_is_missing_or_no_decimal_number_is_refused() {
+    assert_eq!(headers::parse_next_offset(Some(b"42")), Ok(42));
+    assert_eq!(headers::parse_sequence(Some(b"18446744073709551615")), Ok(u64::MAX));
+    for value in [
+        None,
+        Some(&b""[..]),
+        Some(b"x"),
+        Some(b"-1"),
+        Some(b"+1"),
+        Some(b" 1"),
+        Some(b"18446744073709551616"),
+        Some(b"\xff"),
+    ] {
+        let error = headers::parse_sequence(value).unwrap_err();
+        assert_eq!(error.code(), "HEADER_MALFORMED", "{value:?}");
+        assert!(error.to_string().contains("sequence"));
+        if value != Some(b"18446744073709551616") {
+            assert!(headers::parse_next_offset(value).is_err(), "{value:?}");
+        }
+    }
+    assert_eq!(headers::format_decimal(&mut itoa::Buffer::new(), 42_i64), b"42");
+}
+
+fn contents() -> impl Strategy<Value = Option<Content>> {
+    proptest::option::of((any::<i64>(), any::<i64>()).prop_map(|(good_id, pieces)| Content { good_id, pieces }))
+}
+
+proptest! {
+    #[test]
+    fn changelog_records_round_trip(
+        id in any::<u128>(),
+        content in contents(),
+        generation in any::<u32>(),
+        streaming in any::<bool>(),
+        lsn in any::<u64>(),
+        commit_lsn in any::<Option<u64>>(),
+        ts_ms in any::<i64>(),
+        incremental_ts_ms in any::<Option<i64>>(),
+    ) {
+        let record = TransactionRecord { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms };
+        prop_assert_eq!(TransactionRecord::decode(&written(|out| record.encode(out))), Ok(record));
+        let key = ChangelogKey::Transaction(Uuid::from_u128(id));
+        prop_assert_eq!(ChangelogKey::decode(&written(|out| key.encode(out))), Ok(key));
+    }
+
+    #[test]
+    fn movements_round_trip(good_id in any::<i64>(), delta in any::<i128>(), transactions in any::<i64>()) {
+        let record = Movement { good_id, delta, transactions };
+        let (key, value) = (written(|out| record.encode_key(out)), written(|out| record.encode(out)));
+        prop_assert_eq!(Movement::decode(&key, &value), Ok(record));
+    }
+
+    #[test]
+    fn stock_deltas_round_trip(
+        good_id in any::<i64>(),
+        delta in any::<i128>(),
+        remains in any::<i128>(),
+        transactions in any::<i64>(),
+        version in 1..=u64::MAX,
+        epoch in any::<u64>(),
+    ) {
+        let record = StockDelta { good_id, delta, remains, transactions, version, epoch };
+        let (key, value) = (written(|out| record.encode_key(out)), written(|out| record.encode(out)));
+        prop_assert_eq!(StockDelta::decode(&key, &value), Ok(record));
+    }
+
+    #[test]
+    fn control_records_round_trip(
+        kind in 0..5,
+        partition in any::<i32>(),
+        snapshot_lsn in any::<u64>(),
+        epoch in any::<u64>(),
+        ts_ms in any::<i64>(),
+    ) {
+        let record = match kind {
+            0 => Control::SnapshotComplete { snapshot_lsn, ts_ms },
+            1 => Control::EpochComplete { partition, epoch, offset: ts_ms },
+            2 => Control::CaughtUp { partition },
+            3 => Control::ApproveSweep { partition, snapshot_lsn },
+            _ => Control::SourceEmptied { snapshot_lsn },
+        };
+        prop_assert_eq!(Control::decode(&written(|out| record.encode(out))), Ok(ReceivedControl::Known(record)));
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(key in any::<Vec<u8>>(), value in any::<Vec<u8>>()) {
+        let _ = (TransactionRecord::decode(&value), ChangelogKey::decode(&key), Control::decode(&value));
+        let _ = (Movement::decode(&key, &value), StockDelta::decode(&key, &value), StockDelta::decode_key(&key));
+        let _ = (headers::parse_next_offset(Some(&value)), headers::parse_sequence(Some(&value)));
+    }
+}
