@@ -4,10 +4,10 @@
 
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use tests::client::{Connect, Isolation, Kafka, NewTopic, Sql, orders_connector, unique_name};
 use tests::compose::{ComposeOptions, ComposeStack, available, shared_full};
-use tests::stack::{Component, HEALTHY_WITHIN, Stack, Viewpoint, wait_until};
+use tests::stack::{Component, Exit, HEALTHY_WITHIN, ProgramSpec, RunningProgram, Stack, Viewpoint, wait_until};
 
 const INPUT: &str = "warehouse.orders.transactions";
 
@@ -48,6 +48,16 @@ impl Pipeline {
             Ok(records.iter().any(|record| record.key_text() == key))
         })
     }
+}
+
+fn wait_ready(program: &mut dyn RunningProgram) -> Result<()> {
+    let url = format!("http://{}/ready", program.http_address());
+    wait_until(format!("{} to be ready", program.name()), HEALTHY_WITHIN, || {
+        if let Some(exit) = program.exit()? {
+            bail!("{} ended with {exit}:\n{}", program.name(), program.log()?);
+        }
+        Ok(ureq::get(&url).call().is_ok())
+    })
 }
 
 fn containers_of(project: &str) -> Result<String> {
@@ -98,6 +108,37 @@ fn every_component_can_be_mistreated_and_the_rows_still_arrive() -> Result<()> {
     pipeline.wait_for_event(&pipeline.insert()?)?;
 
     ensure!(stack.log_tail(Component::Broker(1))?.contains("kafka"));
+    Ok(())
+}
+
+#[test]
+fn a_program_is_paused_killed_and_run_again_with_its_state_and_log() -> Result<()> {
+    if !available()? {
+        return Ok(());
+    }
+    let stack = Pipeline::start()?.stack;
+    let spec = ProgramSpec::processor("processor-1")
+        .flag("--source-topic", INPUT)
+        .flag("--topic-prefix", unique_name("stock"))
+        .flag("--application-id", unique_name("stock"));
+
+    let mut first = stack.run(&spec)?;
+    wait_ready(&mut *first)?;
+    ensure!(stack.run(&spec).is_err(), "two programs of one name");
+    first.pause()?;
+    first.resume()?;
+    first.pause()?;
+    first.kill()?; // a frozen one too
+    ensure!(first.wait_exit(HEALTHY_WITHIN)? == Exit { code: None, signal: Some(9) });
+    let log = first.log()?;
+    drop(first);
+    ensure!(std::fs::read_dir(stack.state_directory("processor-1"))?.next().is_some());
+
+    let mut second = stack.run(&spec)?;
+    wait_ready(&mut *second)?;
+    second.terminate()?;
+    ensure!(second.wait_exit(HEALTHY_WITHIN)?.is_clean());
+    ensure!(second.log()?.starts_with(&log) && second.log()?.len() > log.len());
     Ok(())
 }
 

@@ -13,6 +13,8 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 /// Set where a missing engine must fail the tests instead of skipping them.
 const REQUIRED: &str = "STACK_REQUIRE_COMPOSE";
+/// Set to use the images as they are: by whoever has just built or pulled them, or wants to test others.
+const IMAGES_AS_THEY_ARE: &str = "STACK_IMAGES_AS_THEY_ARE";
 
 /// Whether scenarios can run on compose here.
 ///
@@ -63,8 +65,12 @@ impl Engine {
         })
     }
 
-    /// Builds or pulls images of `docker-compose.yml` that are missing; see `deploy/images/build.sh` for the names.
+    /// Builds or pulls images of `docker-compose.yml` that are missing, and ours when the sources have changed; see
+    /// `deploy/images/build.sh` for the names.
     pub(super) fn ensure_images(names: &[&str]) -> Result<()> {
+        if std::env::var_os(IMAGES_AS_THEY_ARE).is_some() {
+            return Ok(());
+        }
         let script = workspace().join("deploy/images/build.sh");
         let output =
             Command::new(&script).args(names).output().with_context(|| format!("cannot run {}", script.display()))?;

@@ -17,7 +17,8 @@
 //! - `program`: processors and sinks
 //! - `shared`: one stack for all tests of a test binary
 //!
-//! Set `STACK_KEEP=1` to keep containers and logs of a failed test until the next run needs their place.
+//! Set `STACK_KEEP=1` to keep containers and logs of a failed test until the next run needs their place, and
+//! `STACK_IMAGES_AS_THEY_ARE=1` to use images that were built or pulled before.
 
 mod engine;
 mod health;
