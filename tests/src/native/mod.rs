@@ -26,12 +26,14 @@ mod postgres;
 mod program;
 mod progress;
 mod provision;
+mod recorded;
 mod server;
 mod shared;
 mod spawner;
 mod stack;
 
 pub use options::{FixedPorts, NativeOptions};
-pub use paths::{default_up_directory, workspace_directory};
+pub use paths::default_up_directory;
+pub use recorded::{GUIDE, Recorded, end, end_all, recorded};
 pub use shared::{shared_brokers, shared_full};
 pub use stack::NativeStack;

@@ -30,7 +30,7 @@ pub(super) fn cache_directory() -> Result<PathBuf> {
 }
 
 /// The top of the checkout.
-pub fn workspace_directory() -> PathBuf {
+pub(super) fn workspace_directory() -> PathBuf {
     let crate_directory = Path::new(env!("CARGO_MANIFEST_DIR"));
     crate_directory.parent().unwrap_or(crate_directory).to_path_buf()
 }
