@@ -132,7 +132,9 @@ impl Movements {
         let Sum { remains, transactions, version, epoch } = sum;
         let record = StockDelta { good_id, delta, remains, transactions, version, epoch };
         let Self { value, key, json, .. } = self;
-        (value.clear(), key.clear(), json.clear());
+        value.clear();
+        key.clear();
+        json.clear();
         sum.encode(value);
         record.encode_key(key);
         record.encode(json);
@@ -143,7 +145,8 @@ impl Movements {
 
     fn emit(&mut self, transaction: &mut dyn Transaction, partition: i32, movement: &Movement) -> Result<(), Failure> {
         let Self { key, json, .. } = self;
-        (key.clear(), json.clear());
+        key.clear();
+        json.clear();
         movement.encode_key(key);
         movement.encode(json);
         let target = TopicPartition { topic: Wiring::DEFAULT.movements, partition };

@@ -51,7 +51,9 @@ impl Buffers {
         row: Option<&Row>,
     ) -> Result<(), Failure> {
         let Self { row: value, key, json, .. } = self;
-        (value.clear(), key.clear(), json.clear());
+        value.clear();
+        key.clear();
+        json.clear();
         ChangelogKey::Transaction(id).encode(key);
         if let Some(row) = row {
             row.encode(value);

@@ -131,9 +131,9 @@ fn the_histories_hold_the_redeliveries_and_vanished_rows_their_description_names
         replay.sweep();
         (replay.redelivered, replay.removed)
     };
-    let (redelivered, vanished) = count("debezium-capture/history-concurrent");
-    assert_eq!((redelivered, vanished), (1_483, 44));
     assert_eq!(count("debezium-capture/history").1, 81);
+    // Of 44 rows that the second snapshot does not show, 10 are inserted again by transactions that straddle it.
+    assert_eq!(count("debezium-capture/history-concurrent"), (1_483, 34));
 }
 
 /// What the exception in [`crate::rule`] rests on: a connector that took snapshot S sends nothing that has both a

@@ -94,12 +94,19 @@ impl Replay {
 
     /// Hands all announcements to all partitions, as a worker does after an assignment, and sweeps.
     pub(super) fn sweep(&mut self) {
-        for input in self.inputs.values_mut() {
-            for complete in &self.announced {
-                input.partition.announce(complete.snapshot_lsn, complete.ts_ms);
-                while let Plan::Started { .. } = input.partition.plan_sweep(&self.policy) {
-                    self.removed += sweep_input(input, self.limits, &mut self.sums);
-                }
+        for partition in self.inputs.keys().copied().collect::<Vec<_>>() {
+            self.sweep_one(partition, usize::MAX);
+        }
+    }
+
+    /// The same for one partition and the first announcements only.
+    pub(super) fn sweep_one(&mut self, partition: i32, announcements: usize) {
+        let Self { inputs, announced, policy, limits, sums, removed, .. } = self;
+        let Some(input) = inputs.get_mut(&partition) else { return };
+        for complete in announced.iter().take(announcements) {
+            input.partition.announce(complete.snapshot_lsn, complete.ts_ms);
+            while let Plan::Started { .. } = input.partition.plan_sweep(policy) {
+                *removed += sweep_input(input, *limits, sums);
             }
         }
     }
