@@ -41,6 +41,7 @@ pub(crate) struct ProgressRow {
     leader_epoch: Option<i32>,
     input_topic_id: String,
     changelog_topic_id: String,
+    updated_at_ms: u64,
 }
 
 impl ProgressRow {
@@ -53,6 +54,7 @@ impl ProgressRow {
             leader_epoch: progress.leader_epoch,
             input_topic_id: progress.input_topic_id.clone(),
             changelog_topic_id: progress.changelog_topic_id.clone(),
+            updated_at_ms: progress.updated_at_ms,
         }
     }
 
@@ -63,6 +65,7 @@ impl ProgressRow {
             leader_epoch: self.leader_epoch,
             input_topic_id: self.input_topic_id.clone(),
             changelog_topic_id: self.changelog_topic_id.clone(),
+            updated_at_ms: self.updated_at_ms,
         }
     }
 
@@ -106,6 +109,7 @@ mod tests {
             leader_epoch: Some(3),
             input_topic_id: "a\"b".into(),
             changelog_topic_id: String::new(),
+            updated_at_ms: u64::MAX,
         };
         let row = ProgressRow::new(9, &progress).encode().unwrap();
         let read = ProgressRow::decode(&row).unwrap();

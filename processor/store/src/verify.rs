@@ -251,7 +251,7 @@ impl Walk<'_> {
         let leaf = level == 1;
         require(u16_at(&page, 10)? == if leaf { PAGE_LEAF } else { PAGE_BRANCH }, "a page is of the wrong kind")?;
         let (lower, upper) = (usize::from(u16_at(&page, 12)?), usize::from(u16_at(&page, 14)?));
-        let bounds = lower >= PAGE_HEADER && lower % 2 == 0 && lower <= upper && upper <= page.len();
+        let bounds = lower >= PAGE_HEADER && lower.is_multiple_of(2) && lower <= upper && upper <= page.len();
         require(bounds, "a page's bounds are odd")?;
         let nodes = (lower - PAGE_HEADER) / 2;
         require(nodes >= if leaf { 1 } else { 2 }, "a page has too few rows")?;
@@ -366,7 +366,7 @@ struct Node<'page> {
 
 impl<'page> Node<'page> {
     fn parse(page: &'page [u8], at: usize, upper: usize, leaf: bool) -> Checked<Self> {
-        require(at >= upper && at % 2 == 0, "a row is outside of its page")?;
+        require(at >= upper && at.is_multiple_of(2), "a row is outside of its page")?;
         let (low, high) = (u32::from(u16_at(page, at)?), u32::from(u16_at(page, at + 2)?));
         let (flags, key_size) = (u16_at(page, at + 4)?, usize::from(u16_at(page, at + 6)?));
         let number = low | high << 16;

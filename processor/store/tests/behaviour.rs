@@ -186,11 +186,10 @@ fn a_partition_passes_from_worker_to_worker_and_a_stuck_one_is_reported() {
     first.apply(&[put(id(1), "one")], &progress(1)).unwrap();
     assert!(matches!(store.clone().open(partition(0)), Err(Failure::Rebuild(_))));
     assert!(!store.remove(partition(0)).unwrap());
-    let _other = open_partition(&store, 1);
-    drop(first);
+    let other = open_partition(&store, 1);
+    drop((first, other));
     drop(store);
 
-    drop(_other);
     let store = open(directory.path());
     let first = open_partition(&store, 0);
     let (waits, waiting) = std::sync::mpsc::channel();

@@ -9,64 +9,68 @@ use processor_engine::topology::Stage;
 use processor_engine::{Failure, StatePartition};
 use processor_store::{LocalPartition, LocalStore, Options};
 
-pub const APPLICATION: &str = "stock";
-pub const CLUSTER: &str = "cluster-a";
+pub(crate) const APPLICATION: &str = "stock";
+pub(crate) const CLUSTER: &str = "cluster-a";
 
-pub fn options(directory: &Path) -> Options {
+pub(crate) fn options(directory: &Path) -> Options {
     let mut options = Options::new(directory, APPLICATION, CLUSTER, ["source", "goods"]);
     options.map_size = 1 << 30;
     options
 }
 
-pub fn open(directory: &Path) -> LocalStore {
+pub(crate) fn open(directory: &Path) -> LocalStore {
     LocalStore::open(options(directory)).unwrap()
 }
 
-pub fn partition(number: i32) -> StatePartition {
+pub(crate) fn partition(number: i32) -> StatePartition {
     StatePartition { stage: Stage(0), partition: number }
 }
 
-pub fn open_partition(store: &LocalStore, number: i32) -> LocalPartition {
+pub(crate) fn open_partition(store: &LocalStore, number: i32) -> LocalPartition {
     store.clone().open(partition(number)).unwrap()
 }
 
-pub fn progress(sequence: u64) -> Progress {
+pub(crate) fn progress(sequence: u64) -> Progress {
     Progress {
         mark: Mark { next_offset: i64::try_from(sequence).unwrap() * 10, sequence },
         changelog_next: i64::try_from(sequence).unwrap() * 20,
         leader_epoch: Some(4),
         input_topic_id: "input".into(),
         changelog_topic_id: "changelog".into(),
+        updated_at_ms: 1_700_000_000_000 + sequence,
     }
 }
 
 /// The 16 bytes of an id: spread over the key space, different for every number.
-pub fn id(number: u64) -> [u8; 16] {
+pub(crate) fn id(number: u64) -> [u8; 16] {
     let mut id = [0; 16];
     id[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
     id[8..].copy_from_slice(&number.to_be_bytes());
     id
 }
 
-pub fn put(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Write {
+pub(crate) fn put(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Write {
     Write { key: key.into(), value: Some(value.into()) }
 }
 
-pub fn sorted(mut writes: Vec<Write>) -> Vec<Write> {
+pub(crate) fn sorted(mut writes: Vec<Write>) -> Vec<Write> {
     writes.sort_by(|left, right| left.key.cmp(&right.key));
     writes
 }
 
-pub fn get(partition: &LocalPartition, key: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn get(partition: &LocalPartition, key: &[u8]) -> Option<Vec<u8>> {
     let mut value = b"left over".to_vec();
     partition.get(key, &mut value).unwrap().then_some(value)
 }
 
-pub fn contents(partition: &LocalPartition) -> Vec<(Vec<u8>, Vec<u8>)> {
+/// Keys and values, in order.
+pub(crate) type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+
+pub(crate) fn contents(partition: &LocalPartition) -> Rows {
     try_contents(partition).unwrap()
 }
 
-pub fn try_contents(partition: &LocalPartition) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Failure> {
+pub(crate) fn try_contents(partition: &LocalPartition) -> Result<Rows, Failure> {
     let mut all = Vec::new();
     let ended = partition.scan(None, &mut |key, value| {
         all.push((key.to_vec(), value.to_vec()));
@@ -76,7 +80,7 @@ pub fn try_contents(partition: &LocalPartition) -> Result<Vec<(Vec<u8>, Vec<u8>)
     Ok(all)
 }
 
-pub fn stop_code(result: Result<LocalStore, Failure>) -> &'static str {
+pub(crate) fn stop_code(result: Result<LocalStore, Failure>) -> &'static str {
     match result {
         Err(Failure::Stop(stop)) => stop.code,
         other => panic!("a coded stop was expected, not {other:?}"),
