@@ -37,6 +37,17 @@ install_packages() {
   } >"$STATE/apt.log" 2>&1 || fail ENGINE-INSTALL "apt-get could not install $*" "see $STATE/apt.log"
 }
 
+# wait_for_answer PID: until the engine answers; fails when the process ends before, or the time is over.
+wait_for_answer() {
+  local second
+  for ((second = 0; second < START_SECONDS; second++)); do
+    ! find_docker || return 0
+    kill -0 "$1" 2>/dev/null || return 1
+    sleep 1
+  done
+  return 1
+}
+
 start_dockerd() {
   [ "$(id -u)" = 0 ] || fail ENGINE-NOT-ROOT "no engine answers and dockerd needs root" \
     "start your engine, join its group (docker), or run this as root"
@@ -47,18 +58,17 @@ start_dockerd() {
   say "starting dockerd (log: $LOG)"
   # A session of its own: it must outlive this script and not take the terminal's Ctrl-C.
   setsid nohup dockerd "${arguments[@]}" >"$LOG" 2>&1 </dev/null &
-  local child=$! second
-  for ((second = 0; second < START_SECONDS; second++)); do
-    ! find_docker || return 0
-    kill -0 "$child" 2>/dev/null || break
-    sleep 1
-  done
+  local child=$!
+  wait_for_answer "$child" && return
   tail -n 15 "$LOG" >&2
   fail ENGINE-START "dockerd does not answer" \
     "see $LOG; it needs a privileged machine (mounts, cgroups, iptables); without one use the native stack"
 }
 
 start_engine() {
+  # The package's own scripts may just be starting one; two would fight over the socket.
+  local starting
+  if starting=$(pidof -s dockerd) && wait_for_answer "$starting"; then return 0; fi
   if [ -d /run/systemd/system ] && systemctl list-unit-files docker.service >/dev/null 2>&1; then
     systemctl start docker && find_docker && return 0
   fi

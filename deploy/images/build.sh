@@ -188,6 +188,8 @@ main() {
     have "$KAFKA_TAG" || overlap_downloads
   fi
   for argument in "${wanted[@]}"; do "ensure_$argument"; done
+  # What a rebuilt image was before; nobody can name it any more.
+  "$DOCKER" image prune -f --filter "label=$INPUTS" >/dev/null
   say "images are there: $((SECONDS - started)) s"
 }
 
