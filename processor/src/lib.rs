@@ -1,3 +1,19 @@
-//! Turns Debezium change events into exact per-good stock deltas with Kafka transactions
+//! Turns Debezium change events into exact per-good stock deltas with Kafka transactions.
+//!
+//! This crate is the outermost ring: the rdkafka adapter, settings, telemetry and the threads. What an event
+//! means is in `processor-core`, the two steps in `processor-application`, transactions in
+//! `processor-engine`, the disk in `processor-store`.
+//!
+//! # Layout
+//! - [`settings`]: the command line
+//! - [`run`]: `processor run`, from settings to workers
+//! - [`operator`]: `processor approve-sweep`, `processor source-emptied`
+//! - [`telemetry`], [`metrics`]: events to log lines and counters
+//! - [`kafka`]: the engine's `Cluster` on real brokers
 
 pub mod kafka;
+pub mod metrics;
+pub mod operator;
+pub mod run;
+pub mod settings;
+pub mod telemetry;

@@ -96,6 +96,9 @@ pub struct Run {
     /// Start although the first records of the source topic are gone: they begin with a complete snapshot
     #[arg(long)]
     pub accept_truncated_input: bool,
+    /// Rejoin the group as a static member (KIP-345): a restart within the session timeout causes no rebalance
+    #[arg(long)]
+    pub static_membership: bool,
     /// Seconds without a sign of life from a worker after which the process ends, to be started again
     #[arg(long, default_value_t = 180, value_parser = clap::value_parser!(u64).range(10..=86_400), value_name = "SECONDS")]
     pub watchdog_seconds: u64,

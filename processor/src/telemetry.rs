@@ -7,11 +7,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use processor_application::{ApplicationObserver, Counts, Event as ApplicationEvent};
 use processor_engine::{Event, Observer, StatePartition, Topology};
 use service::Health;
 use service::health::{Condition, Heartbeat, Progress};
 
-use crate::metrics::{Metrics, PartitionLabel};
+use crate::metrics::{Metrics, PartitionLabel, ReasonLabel, SourceLabel};
 
 /// One worker's observer.
 pub struct WorkerTelemetry {
@@ -72,8 +73,12 @@ impl WorkerTelemetry {
             #[allow(clippy::cast_precision_loss)] // a rate for people
             let rate = done as f64 / seconds;
             tracing::info!(
-                stage = label.stage, partition = label.partition, done, total,
-                records_per_second = format_args!("{rate:.0}"), "restoring state from the changelog"
+                stage = label.stage,
+                partition = label.partition,
+                done,
+                total,
+                records_per_second = format_args!("{rate:.0}"),
+                "restoring state from the changelog"
             );
         }
     }
@@ -95,7 +100,11 @@ impl WorkerTelemetry {
         self.metrics.running.remove(&label);
         self.metrics.next_offset.remove(&label);
         if lost {
-            tracing::warn!(stage = label.stage, partition = label.partition, "partition lost: the group moved on without this worker");
+            tracing::warn!(
+                stage = label.stage,
+                partition = label.partition,
+                "partition lost: the group moved on without this worker"
+            );
         } else {
             tracing::info!(stage = label.stage, partition = label.partition, "partition given up");
         }
@@ -105,7 +114,11 @@ impl WorkerTelemetry {
         let label = self.label(partition);
         let progress = self.health.progress(format!("restore {}-{}", label.stage, label.partition));
         self.restoring.insert(partition, Restore { progress, since: Instant::now() });
-        tracing::warn!(stage = label.stage, partition = label.partition, "another member moved this partition on; restoring it");
+        tracing::warn!(
+            stage = label.stage,
+            partition = label.partition,
+            "another member moved this partition on; restoring it"
+        );
     }
 }
 
@@ -126,7 +139,9 @@ impl Observer for WorkerTelemetry {
                 let label = self.label(partition);
                 self.metrics.recognised.inc_by(offsets);
                 tracing::info!(
-                    stage = label.stage, partition = label.partition, recognised = offsets,
+                    stage = label.stage,
+                    partition = label.partition,
+                    recognised = offsets,
                     "the group's offset was set back: records applied before are recognised and skipped"
                 );
             }
@@ -151,5 +166,76 @@ impl Observer for WorkerTelemetry {
             }
         }
         self.show_readiness();
+    }
+}
+
+/// The application's observer of one worker.
+#[derive(Debug, Clone)]
+pub struct ApplicationTelemetry {
+    metrics: Metrics,
+}
+
+impl ApplicationTelemetry {
+    /// Counts into these metrics.
+    pub fn new(metrics: Metrics) -> Self {
+        Self { metrics }
+    }
+
+    fn count(&self, counts: &Counts) {
+        self.metrics.applied.inc_by(counts.applied);
+        self.metrics.redelivered.inc_by(counts.redelivered + counts.stale);
+        for (reason, count) in &counts.dead_letters {
+            self.metrics.dead_letters.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc_by(*count);
+        }
+    }
+}
+
+impl ApplicationObserver for ApplicationTelemetry {
+    fn observe(&mut self, event: &ApplicationEvent<'_>) {
+        match event {
+            ApplicationEvent::Committed(counts) => self.count(counts),
+            ApplicationEvent::Redelivered { partition, offset, id } => {
+                tracing::debug!(partition, offset, %id, "redelivered: this change is applied already");
+            }
+            ApplicationEvent::DeadLettered { partition, offset, reason, detail } => {
+                tracing::warn!(partition, offset, reason = reason.as_str(), detail, "event set aside as a dead letter");
+            }
+            ApplicationEvent::SnapshotAnnounced { partition, snapshot_lsn } => {
+                tracing::info!(partition, snapshot_lsn, "a snapshot is complete; announced to every partition");
+            }
+            ApplicationEvent::SweepStarted { partition, snapshot_lsn, at_most } => {
+                tracing::info!(
+                    partition,
+                    snapshot_lsn,
+                    at_most,
+                    "sweep started: rows the snapshot does not show are gone"
+                );
+            }
+            ApplicationEvent::SweepHeld { partition, snapshot_lsn, would_remove, live } => {
+                self.metrics.sweep_held.get_or_create(&SourceLabel { partition: *partition }).set(1);
+                tracing::warn!(
+                    partition,
+                    snapshot_lsn,
+                    would_remove,
+                    live,
+                    "SWEEP_HELD: it would remove too large a share; approve with `processor approve-sweep`, or have the \
+                     connector take a new complete snapshot"
+                );
+            }
+            ApplicationEvent::SweepProgress { partition, snapshot_lsn, scanned, removed } => {
+                self.metrics.swept.inc_by(*removed);
+                tracing::debug!(partition, snapshot_lsn, scanned, removed, "sweep goes on");
+            }
+            ApplicationEvent::SweepFinished { partition, snapshot_lsn, removed, markers, lifted } => {
+                self.metrics.sweep_held.get_or_create(&SourceLabel { partition: *partition }).set(0);
+                tracing::info!(partition, snapshot_lsn, removed, markers, lifted, "sweep finished");
+            }
+            ApplicationEvent::ApprovalUnknown { partition, snapshot_lsn } => {
+                tracing::warn!(partition, snapshot_lsn, "a sweep was approved that this partition does not know of");
+            }
+            ApplicationEvent::ControlSkipped { offset, detail } => {
+                tracing::warn!(offset, detail, "control record skipped");
+            }
+        }
     }
 }

@@ -49,8 +49,10 @@ pub struct Provision {
 }
 
 /// What was found or made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Provided {
+    /// Id of the cluster, so that a state directory of another one is noticed.
+    pub cluster_id: String,
     /// Partitions of the source, and so of the transactions changelog.
     pub source_partitions: u16,
     /// Partitions of movements and deltas.
@@ -226,7 +228,8 @@ pub fn provide(provision: &Provision) -> Result<Provided, Failure> {
             delete_retention_ms = delete_retention_ms.min(retention.unwrap_or(u64::MAX));
         }
     }
-    Ok(Provided { source_partitions, movements_partitions, delete_retention_ms })
+    let cluster_id = admin.cluster_id()?;
+    Ok(Provided { cluster_id, source_partitions, movements_partitions, delete_retention_ms })
 }
 
 fn number(found: &Configuration, key: &str) -> Option<i64> {
@@ -364,6 +367,13 @@ impl Admin {
         }
         tracing::info!(topic = spec.name, partitions = spec.partitions, replicas, "topic created");
         self.described(&spec.name).map(drop)
+    }
+
+    fn cluster_id(&self) -> Result<String, Failure> {
+        self.client
+            .inner()
+            .fetch_cluster_id(REQUEST)
+            .ok_or_else(|| Failure::Rebuild("the brokers told no cluster id".into()))
     }
 
     /// Three replicas, or as many as there are brokers.

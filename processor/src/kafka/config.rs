@@ -10,61 +10,12 @@ use std::time::Duration;
 
 use processor_engine::Topology;
 use rdkafka::ClientConfig;
+use service::Coded;
+use service::configuration::{CLIENT_GUARANTEES, CONSUMER_GUARANTEES, KafkaTables, PRODUCER_GUARANTEES, Properties};
 
 /// How long a broker waits before it aborts a transaction that its producer neither commits nor aborts. An
 /// orphan blocks `read_committed` readers of the touched partitions for that long.
 pub const DEFAULT_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Properties that `[kafka.consumer]` must not contain.
-pub const FORBIDDEN_CONSUMER_PROPERTIES: &[&str] = &[
-    "allow.auto.create.topics",
-    "auto.commit.enable",
-    "auto.commit.interval.ms",
-    "auto.offset.reset",
-    "bootstrap.servers",
-    "check.crcs",
-    "enable.auto.commit",
-    "enable.auto.offset.store",
-    "enable.partition.eof",
-    "group.id",
-    "group.instance.id",
-    "group.remote.assignor",
-    "isolation.level",
-    "log.queue",
-    "metadata.broker.list",
-    "partition.assignment.strategy",
-];
-
-/// Properties that `[kafka.producer]` must not contain.
-pub const FORBIDDEN_PRODUCER_PROPERTIES: &[&str] = &[
-    "acks",
-    "allow.auto.create.topics",
-    "bootstrap.servers",
-    "delivery.report.only.error",
-    "delivery.timeout.ms",
-    "enable.gapless.guarantee",
-    "enable.idempotence",
-    "log.queue",
-    "max.in.flight",
-    "max.in.flight.requests.per.connection",
-    "message.send.max.retries",
-    "message.timeout.ms",
-    "metadata.broker.list",
-    "request.required.acks",
-    "retries",
-    "transaction.timeout.ms",
-    "transactional.id",
-];
-
-/// Properties that `[kafka.admin]` must not contain.
-pub const FORBIDDEN_ADMIN_PROPERTIES: &[&str] = &[
-    "allow.auto.create.topics",
-    "bootstrap.servers",
-    "group.id",
-    "isolation.level",
-    "log.queue",
-    "metadata.broker.list",
-];
 
 /// librdkafka properties passed through from the configuration file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,6 +26,23 @@ pub struct ClientProperties {
     pub producer: BTreeMap<String, String>,
     /// `[kafka.admin]`: topic creation, descriptions, watermarks, record deletion.
     pub admin: BTreeMap<String, String>,
+}
+
+/// Takes the operator's tables over, unless they touch what the guarantee depends on.
+///
+/// # Errors
+/// `CONFIG_PROTECTED_PROPERTY`, naming the property.
+pub fn operator_properties(tables: &KafkaTables) -> Result<ClientProperties, Coded> {
+    tables.consumer.refuse(CLIENT_GUARANTEES.iter().chain(CONSUMER_GUARANTEES))?;
+    tables.producer.refuse(CLIENT_GUARANTEES.iter().chain(PRODUCER_GUARANTEES))?;
+    tables.admin.refuse(CLIENT_GUARANTEES)?;
+    let owned =
+        |properties: &Properties| properties.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    Ok(ClientProperties {
+        consumer: owned(&tables.consumer),
+        producer: owned(&tables.producer),
+        admin: owned(&tables.admin),
+    })
 }
 
 /// Everything a worker's clients need to know.
@@ -296,12 +264,5 @@ mod tests {
         settings.properties.consumer.insert("group.protocol".into(), "consumer".into());
         settings.consumer().create_native_config().unwrap();
         assert_eq!(settings.consumer().get("session.timeout.ms"), None);
-    }
-
-    #[test]
-    fn forbidden_lists_are_sorted_and_hold_real_properties() {
-        for list in [FORBIDDEN_CONSUMER_PROPERTIES, FORBIDDEN_PRODUCER_PROPERTIES, FORBIDDEN_ADMIN_PROPERTIES] {
-            assert!(list.is_sorted());
-        }
     }
 }

@@ -1,0 +1,245 @@
+//! `processor run`: from settings to running workers, and back to an exit code.
+//!
+//! Owns the threads and the order of things at start and at the end. Each worker is one OS thread that owns
+//! its clients and its partitions' state; they share nothing but the store's directory and the metrics. The
+//! first worker that must stop takes the process with it: crash-only, because a restart replays only a gap.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use processor_application::{Settings as ApplicationSettings, StockApplication, Wiring};
+use processor_core::SweepPolicy;
+use processor_engine::{Failure, Limits, Step, Stop, Topology, Worker};
+use processor_store::LocalStore;
+use prometheus_client::registry::Registry;
+use service::configuration::KafkaTables;
+use service::{Coded, Exit, Health, Operations, Shutdown};
+
+use crate::kafka::admin::{self, Provided, Provision};
+use crate::kafka::{ClientProperties, KafkaCluster};
+use crate::metrics::{Metrics, PartitionLabel};
+use crate::settings::Run;
+use crate::telemetry::{ApplicationTelemetry, WorkerTelemetry};
+
+/// How long one attempt to check the topics waits for brokers and leaders; then it is told and tried again.
+const ADMIN_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often a worker tells its positions to the metrics.
+const POSITIONS_EVERY: Duration = Duration::from_secs(1);
+
+type StockWorker = Worker<KafkaCluster, LocalStore, StockApplication<ApplicationTelemetry>, WorkerTelemetry>;
+
+/// What every worker is built from.
+#[derive(Clone)]
+struct Plan {
+    settings: Arc<Run>,
+    properties: ClientProperties,
+    topology: Arc<Topology>,
+    application: ApplicationSettings,
+    store: LocalStore,
+    metrics: Metrics,
+    health: Health,
+    shutdown: Shutdown,
+}
+
+/// Runs until told to stop.
+///
+/// # Errors
+/// What made the process stop, with its code, remedy and exit code.
+pub fn run(settings: Run, kafka: &KafkaTables) -> Result<(), Coded> {
+    let properties = crate::kafka::config::operator_properties(kafka)?;
+    let health = Health::new();
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    let operations = Operations::start(&settings.common.http, health.clone(), Arc::new(registry))?;
+    tracing::info!(http = %operations.address, application = settings.application_id, instance = settings.instance, "starting");
+
+    let names = topic_names(&settings)?;
+    let Some(provided) = provide_topics(&settings, &properties, &operations.shutdown)? else { return Ok(()) };
+    let topology = Arc::new(Wiring::topology(&settings.source_topic, &names, settings.accept_truncated_input));
+    let options = processor_store::Options::new(
+        &settings.state_dir,
+        &settings.application_id,
+        &provided.cluster_id,
+        topology.stages.iter().map(|stage| stage.name),
+    );
+    let plan = Plan {
+        application: application_settings(&settings, &provided)?,
+        store: LocalStore::open(options).map_err(coded)?,
+        settings: Arc::new(settings),
+        properties,
+        topology,
+        metrics,
+        health: health.clone(),
+        shutdown: operations.shutdown,
+    };
+    service::watchdog::start(health.clone())?;
+    let outcome = join(start_workers(&plan)?, &plan.shutdown);
+    health.set_stopping();
+    outcome
+}
+
+fn topic_names(settings: &Run) -> Result<schemas::Topics, Coded> {
+    schemas::Topics::new(&settings.kafka.topic_prefix)
+        .map_err(|error| Coded::usage("TOPIC_PREFIX_INVALID", error.to_string(), "give another --topic-prefix"))
+}
+
+/// Creates what is missing and checks what is there; waits for brokers as long as it takes. `None`: told to
+/// stop meanwhile.
+fn provide_topics(
+    settings: &Run,
+    properties: &ClientProperties,
+    shutdown: &Shutdown,
+) -> Result<Option<Provided>, Coded> {
+    let provision = Provision {
+        bootstrap_servers: settings.kafka.bootstrap_servers.clone(),
+        properties: properties.admin.clone(),
+        source: settings.source_topic.clone(),
+        prefix: settings.kafka.topic_prefix.clone(),
+        movements_partitions: settings.output_partitions,
+        replication_factor: settings.replication_factor,
+        patience: ADMIN_PATIENCE,
+    };
+    while !shutdown.requested() {
+        match admin::provide(&provision) {
+            Ok(provided) => return Ok(Some(provided)),
+            Err(Failure::Stop(stop)) => return Err(coded(Failure::Stop(stop))),
+            Err(failure) => tracing::warn!(%failure, "the topics cannot be checked yet; trying again"),
+        }
+    }
+    Ok(None)
+}
+
+fn application_settings(settings: &Run, provided: &Provided) -> Result<ApplicationSettings, Coded> {
+    let partitions = |count: u16, topic: &str| {
+        NonZeroU32::new(u32::from(count)).ok_or_else(|| {
+            Coded::unexpected("TOPIC_WITHOUT_PARTITIONS", format!("the {topic} topic has no partitions"))
+        })
+    };
+    let movements = partitions(provided.movements_partitions, "movements")?;
+    let dead_letters = partitions(provided.source_partitions, "dead-letters")?;
+    Ok(ApplicationSettings {
+        max_value_bytes: settings.max_value_bytes,
+        sweep_policy: SweepPolicy {
+            enabled: settings.sweep,
+            hold_above_percent: settings.sweep_hold_above_percent,
+            hold_above_rows: settings.sweep_hold_above_rows,
+        },
+        ..ApplicationSettings::new(&settings.source_topic, movements, dead_letters)
+    })
+}
+
+fn start_workers(plan: &Plan) -> Result<Vec<JoinHandle<Result<(), Coded>>>, Coded> {
+    (0..plan.settings.workers)
+        .map(|number| {
+            let plan = plan.clone();
+            thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                let shutdown = plan.shutdown.clone();
+                let result = work(&plan, number);
+                // One worker less would leave its partitions to the others in silence: end together.
+                shutdown.request();
+                result
+            })
+        })
+        .collect::<Result<_, _>>()
+        .map_err(|error| Coded::unexpected("WORKER_START", format!("a worker thread cannot be started: {error}")))
+}
+
+/// Waits for all workers; the first error is the process's.
+fn join(workers: Vec<JoinHandle<Result<(), Coded>>>, shutdown: &Shutdown) -> Result<(), Coded> {
+    let mut outcome = Ok(());
+    for worker in workers {
+        let result = worker.join().unwrap_or_else(|_| {
+            Err(Coded::unexpected("WORKER_PANIC", "a worker thread panicked; its message is in the log above"))
+        });
+        shutdown.request();
+        if let (Err(error), true) = (&result, outcome.is_ok()) {
+            outcome = Err(error.clone());
+        }
+    }
+    outcome
+}
+
+/// One worker's life.
+fn work(plan: &Plan, number: u16) -> Result<(), Coded> {
+    let Some(mut worker) = join_group(plan, number)? else { return Ok(()) };
+    let mut told = Instant::now();
+    let mut leaving = false;
+    loop {
+        if plan.shutdown.requested() && !leaving {
+            leaving = true;
+            worker.leave().map_err(|stop| coded(Failure::Stop(stop)))?;
+        }
+        match worker.step().map_err(|stop| coded(Failure::Stop(stop)))? {
+            Step::Worked | Step::Idle => {}
+            Step::Backoff(wait) => thread::sleep(wait),
+            Step::Left => return Ok(()),
+        }
+        if told.elapsed() >= POSITIONS_EVERY {
+            told = Instant::now();
+            tell_positions(plan, &worker);
+        }
+    }
+}
+
+/// Builds the worker, waiting for brokers as long as it takes. `None`: told to stop meanwhile.
+fn join_group(plan: &Plan, number: u16) -> Result<Option<StockWorker>, Coded> {
+    let limit = Duration::from_secs(plan.settings.watchdog_seconds);
+    let mut wait = Duration::from_millis(100);
+    while !plan.shutdown.requested() {
+        let heartbeat = plan.health.heartbeat(format!("worker-{number}"), limit);
+        let telemetry = WorkerTelemetry::new(
+            Arc::clone(&plan.topology),
+            plan.metrics.clone(),
+            plan.health.clone(),
+            heartbeat,
+            number,
+        );
+        let application =
+            StockApplication::new(plan.application.clone(), ApplicationTelemetry::new(plan.metrics.clone()));
+        let cluster = KafkaCluster::new(crate::kafka::Settings {
+            bootstrap_servers: plan.settings.kafka.bootstrap_servers.clone(),
+            application_id: plan.settings.application_id.clone(),
+            instance: plan.settings.instance.clone(),
+            worker: usize::from(number),
+            topology: Arc::clone(&plan.topology),
+            transaction_timeout: crate::kafka::config::DEFAULT_TRANSACTION_TIMEOUT,
+            static_membership: plan.settings.static_membership,
+            properties: plan.properties.clone(),
+        });
+        let limits = Limits {
+            max_records: plan.settings.batch_records,
+            commit_interval: plan.settings.commit_interval(),
+            ..Limits::default()
+        };
+        let topology = (*plan.topology).clone();
+        match Worker::new(topology, limits, cluster, plan.store.clone(), application, telemetry) {
+            Ok(worker) => return Ok(Some(worker)),
+            Err(Failure::Stop(stop)) => return Err(coded(Failure::Stop(stop))),
+            Err(failure) => tracing::warn!(worker = number, %failure, "cannot start yet; trying again"),
+        }
+        thread::sleep(wait);
+        wait = (wait * 2).min(Duration::from_secs(5));
+    }
+    Ok(None)
+}
+
+fn tell_positions(plan: &Plan, worker: &StockWorker) {
+    for (partition, position) in worker.positions() {
+        let label = PartitionLabel { stage: plan.topology.stage_name(partition.stage), partition: partition.partition };
+        plan.metrics.next_offset.get_or_create(&label).set(position);
+    }
+}
+
+/// The engine's reasons to stop, as the operator sees them.
+fn coded(failure: Failure) -> Coded {
+    match failure {
+        Failure::Stop(Stop { code, what, remedy }) => {
+            let exit = if code == "FENCED" { Exit::Fenced } else { Exit::Refused };
+            Coded::new(exit, code, what, remedy)
+        }
+        failure => Coded::unexpected("UNEXPECTED", failure.to_string()),
+    }
+}
