@@ -1,0 +1,138 @@
+//! Owns the connection to the target over time: lost, waited for with growing pauses, made again.
+//!
+//! It never lets the loop wait longer than one step may take, so that the loop polls Kafka in between and the group
+//! keeps this sink as a member while the database is away.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use service::health::Condition;
+use service::{Coded, Shutdown};
+use sqlx::postgres::PgConnectOptions;
+use tokio::runtime::Runtime;
+
+use crate::postgres::{Failure, Target};
+
+/// How long a step in progress may still take once the end was asked for.
+const GRACE: Duration = Duration::from_secs(4);
+/// How long connecting may take.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// The target, there or not.
+pub struct Database {
+    runtime: Runtime,
+    options: PgConnectOptions,
+    step: Duration,
+    shutdown: Shutdown,
+    condition: Condition,
+    state: State,
+}
+
+enum State {
+    Up(Box<Target>),
+    Down { pauses: ExponentialBackoff, again: Instant },
+}
+
+impl Database {
+    /// Not connected yet; `step` bounds every operation.
+    ///
+    /// # Errors
+    /// `DATABASE_RUNTIME` when no runtime can be had.
+    pub fn new(
+        options: PgConnectOptions,
+        step: Duration,
+        shutdown: Shutdown,
+        condition: Condition,
+    ) -> Result<Self, Coded> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Coded::unexpected("DATABASE_RUNTIME", format!("no runtime for the database: {error}")))?;
+        let state = State::Down { pauses: pauses(), again: Instant::now() };
+        Ok(Self { runtime, options, step, shutdown, condition, state })
+    }
+
+    /// Whether there is a connection.
+    pub fn is_up(&self) -> bool {
+        matches!(self.state, State::Up(_))
+    }
+
+    /// Connects when it is time to; `Ok(true)` when a new connection was made, `Err` what it failed on.
+    pub fn keep(&mut self) -> Result<bool, Failure> {
+        let State::Down { again, .. } = &self.state else { return Ok(false) };
+        if Instant::now() < *again {
+            return Ok(false);
+        }
+        let (options, step) = (self.options.clone(), self.step);
+        let limit = CONNECT.min(step);
+        match self.bounded(limit, async { Target::connect(&options, step).await }) {
+            Ok(target) => {
+                self.state = State::Up(Box::new(target));
+                self.condition.up();
+                Ok(true)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// The connection is lost: wait before the next attempt, longer each time in a row.
+    pub fn lose(&mut self, reason: &str) -> Duration {
+        self.condition.down(reason);
+        let mut pauses =
+            match std::mem::replace(&mut self.state, State::Down { pauses: pauses(), again: Instant::now() }) {
+                // A connection that worked and broke is tried again from the shortest pause.
+                State::Up(_) => self::pauses(),
+                State::Down { pauses, .. } => pauses,
+            };
+        // The builder sets no limit of attempts, so there always is a next pause.
+        let pause = pauses.next().unwrap_or(CONNECT);
+        self.state = State::Down { pauses, again: Instant::now() + pause };
+        pause
+    }
+
+    /// Runs one step on the connection, within its time; `None` when there is no connection.
+    pub fn step<T>(
+        &mut self,
+        operation: impl AsyncFnOnce(&mut Target) -> Result<T, Failure>,
+    ) -> Option<Result<T, Failure>> {
+        let mut target =
+            match std::mem::replace(&mut self.state, State::Down { pauses: pauses(), again: Instant::now() }) {
+                State::Up(target) => target,
+                down @ State::Down { .. } => {
+                    self.state = down;
+                    return None;
+                }
+            };
+        let result = self.bounded(self.step, async { operation(&mut target).await });
+        // Also after a failure: the caller decides whether the connection is lost.
+        self.state = State::Up(target);
+        Some(result)
+    }
+
+    fn bounded<T>(&self, limit: Duration, operation: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let cut_short = async {
+            self.shutdown.wait().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        let late =
+            |what: &str| Failure::Database(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, what)));
+        self.runtime.block_on(async {
+            tokio::select! {
+                result = operation => result,
+                () = tokio::time::sleep(limit) => Err(late("the database did not answer in time")),
+                () = cut_short => Err(late("the database did not answer while shutting down")),
+            }
+        })
+    }
+}
+
+/// 100 ms, doubling up to 5 s, each with jitter so that many sinks do not come back at once.
+fn pauses() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(5))
+        .without_max_times()
+        .with_jitter()
+        .build()
+}

@@ -1,0 +1,135 @@
+//! Owns what is made of the stock deltas: the guarded upsert of `remains.remains` (invariant 8).
+//!
+//! It never reads a row to decide whether to write: the guard is in the statement, so that it also holds against a
+//! second sink, a replay, and a batch of a partition that was given up meanwhile.
+
+use schemas::StockDelta;
+use sqlx::PgConnection;
+
+use crate::batch::{Batch, Remains, Rows};
+use crate::work::{Record, Unreadable, Work, Written};
+
+/// The batch of stock deltas.
+#[derive(Debug, Default)]
+pub struct Deltas {
+    batch: Batch,
+}
+
+/// Ordered by good, so that two sinks lock rows in the same order; rejected: `COPY` into a temporary table and a
+/// merge, two more round trips for no gain below some 10,000 rows.
+const UPSERT: &str = "INSERT INTO remains.remains AS kept (good_id, cnt, epoch, version, updated_at)
+SELECT good_id, cnt, epoch, version, now()
+FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS new (good_id, cnt, epoch, version)
+ORDER BY good_id
+ON CONFLICT (good_id) DO UPDATE
+SET cnt = excluded.cnt, epoch = excluded.epoch, version = excluded.version, updated_at = excluded.updated_at
+WHERE (kept.epoch, kept.version) < (excluded.epoch, excluded.version)";
+
+/// A good that fits again is not held any more. Reads the key of the (nearly always empty) table of held goods only.
+const RELEASE: &str = "DELETE FROM remains.held_goods AS held
+USING UNNEST($1::bigint[], $2::bigint[], $3::bigint[]) AS new (good_id, epoch, version)
+WHERE held.good_id = new.good_id AND (held.epoch, held.version) <= (new.epoch, new.version)";
+
+/// Not held when the target already has a newer version that fits: a replay passes this point again.
+const HOLD: &str = "INSERT INTO remains.held_goods AS kept (good_id, remains, epoch, version)
+SELECT new.good_id, new.remains::numeric, new.epoch, new.version
+FROM UNNEST($1::bigint[], $2::text[], $3::bigint[], $4::bigint[]) AS new (good_id, remains, epoch, version)
+WHERE NOT EXISTS (
+    SELECT FROM remains.remains AS row
+    WHERE row.good_id = new.good_id AND (row.epoch, row.version) >= (new.epoch, new.version)
+)
+ORDER BY new.good_id
+ON CONFLICT (good_id) DO UPDATE
+SET remains = excluded.remains, epoch = excluded.epoch, version = excluded.version
+WHERE (kept.epoch, kept.version) < (excluded.epoch, excluded.version)
+RETURNING good_id";
+
+impl Work for Deltas {
+    type Item = Remains;
+
+    fn read(&self, record: &Record<'_>) -> Result<Remains, Unreadable> {
+        let (Some(key), Some(value)) = (record.key, record.value) else {
+            return Err(Unreadable { detail: "a stock delta has a key and a value, this record lacks one".to_owned() });
+        };
+        let delta = StockDelta::decode(key, value).map_err(|error| Unreadable { detail: error.to_string() })?;
+        Remains::from_delta(&delta).map_err(|detail| Unreadable { detail })
+    }
+
+    fn epoch(&self, item: &Remains) -> Option<i64> {
+        Some(item.epoch)
+    }
+
+    fn add(&mut self, item: Remains) {
+        self.batch.add(item);
+    }
+
+    fn clear(&mut self) {
+        self.batch.clear();
+    }
+
+    async fn write(&self, connection: &mut PgConnection) -> Result<Written, sqlx::Error> {
+        let (rows, held) = self.batch.rows();
+        let mut written = Written::default();
+        if !rows.good_ids.is_empty() {
+            written.rows = upsert(connection, &rows).await?;
+        }
+        if !held.is_empty() {
+            written.held = hold(connection, &held).await?;
+        }
+        Ok(written)
+    }
+
+    /// Nothing: rows of the old log are older by their epoch, and go when the new epoch is complete.
+    async fn start_over(&self, _: &mut PgConnection, _: i32) -> Result<(), sqlx::Error> {
+        Ok(())
+    }
+}
+
+async fn upsert(connection: &mut PgConnection, rows: &Rows) -> Result<u64, sqlx::Error> {
+    let upserted = sqlx::query(UPSERT)
+        .bind(&rows.good_ids)
+        .bind(&rows.counts)
+        .bind(&rows.epochs)
+        .bind(&rows.versions)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(RELEASE).bind(&rows.good_ids).bind(&rows.epochs).bind(&rows.versions).execute(connection).await?;
+    Ok(upserted.rows_affected())
+}
+
+async fn hold(connection: &mut PgConnection, held: &[Remains]) -> Result<Vec<i64>, sqlx::Error> {
+    let column = |value: fn(&Remains) -> i64| held.iter().map(value).collect::<Vec<i64>>();
+    sqlx::query_scalar(HOLD)
+        .bind(column(|good| good.good_id))
+        .bind(held.iter().map(|good| good.remains.to_string()).collect::<Vec<String>>())
+        .bind(column(|good| good.epoch))
+        .bind(column(|good| good.version))
+        .fetch_all(connection)
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(key: &str, value: Option<&str>) -> Result<Remains, Unreadable> {
+        let record = Record { partition: 0, offset: 0, key: Some(key.as_bytes()), value: value.map(str::as_bytes) };
+        Deltas::default().read(&record)
+    }
+
+    #[test]
+    fn a_stock_delta_is_read() {
+        let value = r#"{"good_id":2,"delta":-15,"remains":15,"transactions":2,"version":2,"epoch":1795333787103}"#;
+        let expected = Remains { good_id: 2, remains: 15, epoch: 1_795_333_787_103, version: 2 };
+        assert_eq!(read("2", Some(value)), Ok(expected));
+    }
+
+    #[test]
+    fn what_is_no_stock_delta_stops_the_sink_with_its_place() {
+        for value in [None, Some("not json"), Some("{}"), Some(r#"{"good_id":3,"version":1}"#)] {
+            let error = read("2", value).unwrap_err().stop("warehouse.stock.deltas", 3, 4711);
+            assert_eq!(error.code, "SINK_RECORD_UNREADABLE");
+            assert!(error.what.starts_with("warehouse.stock.deltas, partition 3, offset 4711: "), "{error}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Owns what an operator can set, and the check of it before anything is started.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use schemas::Topics;
+use service::configuration::{CLIENT_GUARANTEES, CONSUMER_GUARANTEES, Common};
+use service::{Coded, DatabaseUrl, KafkaTables};
+
+/// Flags of `sink run`; each is also a variable (`SINK_…`) and a key of the configuration file.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Arguments {
+    /// Configuration file, HTTP address, logging
+    #[command(flatten)]
+    pub common: Common,
+    /// Brokers to begin with, host:port separated by commas
+    #[arg(long, value_name = "LIST")]
+    pub bootstrap_servers: String,
+    /// Prefix of the processor's topics: PREFIX.deltas is read
+    #[arg(long, value_name = "PREFIX")]
+    pub topic_prefix: String,
+    /// Consumer group; sinks of one group share the partitions
+    #[arg(long, value_name = "GROUP")]
+    pub group_id: String,
+    /// Target database, postgres://user:password@host:port/database; better given as a variable than as a flag, which
+    /// other users of the machine can see
+    #[arg(long, value_name = "URL")]
+    pub database_url: DatabaseUrl,
+    /// Most records in one database transaction
+    #[arg(long, default_value_t = 5_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub batch_records: u32,
+    /// How long the database may take for one step, in milliseconds, before the connection is given up
+    #[arg(long, default_value_t = 30_000, value_name = "MS", value_parser = clap::value_parser!(u64).range(100..=240_000))]
+    pub database_timeout_ms: u64,
+    /// How often an idle sink compares its progress with the target's, in milliseconds
+    #[arg(long, default_value_t = 1_000, value_name = "MS", value_parser = clap::value_parser!(u64).range(10..=600_000))]
+    pub progress_check_ms: u64,
+    /// Also keep a table of the live source transactions (`remains.transaction_log`)
+    #[arg(long)]
+    pub transaction_log: bool,
+}
+
+/// Checked settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The topics of the prefix.
+    pub topics: Topics,
+    /// Consumer group.
+    pub group_id: String,
+    /// Target database.
+    pub database_url: DatabaseUrl,
+    /// Most records in one database transaction.
+    pub batch_records: usize,
+    /// How long the database may take for one step.
+    pub database_timeout: Duration,
+    /// How often an idle sink compares progress.
+    pub progress_check: Duration,
+    /// Whether the transaction log is kept.
+    pub transaction_log: bool,
+    bootstrap_servers: String,
+    kafka: KafkaTables,
+}
+
+impl Settings {
+    /// Checks flags and file.
+    ///
+    /// # Errors
+    /// `TOPIC_PREFIX_INVALID`, `CONFIG_PROTECTED_PROPERTY`, `CONFIG_EMPTY`.
+    pub fn new(arguments: &Arguments, kafka: KafkaTables) -> Result<Self, Coded> {
+        let topics = Topics::new(&arguments.topic_prefix).map_err(|error| {
+            let remedy = "give --topic-prefix the same value as the processor's";
+            Coded::usage("TOPIC_PREFIX_INVALID", error.to_string(), remedy)
+        })?;
+        for (name, value) in
+            [("--bootstrap-servers", &arguments.bootstrap_servers), ("--group-id", &arguments.group_id)]
+        {
+            if value.trim().is_empty() {
+                return Err(Coded::usage("CONFIG_EMPTY", format!("{name} is empty"), "give it a value"));
+            }
+        }
+        kafka.consumer.refuse(CONSUMER_GUARANTEES.iter().chain(CLIENT_GUARANTEES))?;
+        for table in [&kafka.producer, &kafka.admin] {
+            if let Some((property, _)) = table.iter().next() {
+                let what = format!(
+                    "the sink has neither a producer nor an admin client, but the file sets {property} for one"
+                );
+                return Err(Coded::usage(
+                    "CONFIG_UNUSED_TABLE",
+                    what,
+                    "move the property to [kafka.consumer] or remove it",
+                ));
+            }
+        }
+        Ok(Self {
+            topics,
+            group_id: arguments.group_id.clone(),
+            database_url: arguments.database_url.clone(),
+            batch_records: usize::try_from(arguments.batch_records).unwrap_or(usize::MAX),
+            database_timeout: Duration::from_millis(arguments.database_timeout_ms),
+            progress_check: Duration::from_millis(arguments.progress_check_ms),
+            transaction_log: arguments.transaction_log,
+            bootstrap_servers: arguments.bootstrap_servers.clone(),
+            kafka,
+        })
+    }
+
+    /// A consumer's configuration: defaults an operator may change, then what the file says, then what must be so.
+    pub fn consumer(&self, group_id: &str) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        for (name, value) in [
+            ("client.id", "sink"),
+            // A killed sink's partitions are taken over after this, not after the default of 45 s.
+            ("session.timeout.ms", "10000"),
+            ("heartbeat.interval.ms", "3000"),
+            ("fetch.wait.max.ms", "100"),
+            // The default of 1 s is a visible stall whenever the local queue was full (librdkafka#2879).
+            ("fetch.queue.backoff.ms", "20"),
+            ("queued.max.messages.kbytes", "32768"),
+            // A topic that does not exist yet is found this soon, not after five minutes.
+            ("topic.metadata.refresh.interval.ms", "3000"),
+            ("statistics.interval.ms", "1000"),
+        ] {
+            config.set(name, value);
+        }
+        for (name, value) in self.kafka.consumer.iter() {
+            config.set(name, value);
+        }
+        for (name, value) in [
+            ("bootstrap.servers", self.bootstrap_servers.as_str()),
+            ("group.id", group_id),
+            ("group.protocol", "classic"),
+            ("partition.assignment.strategy", "cooperative-sticky"),
+            ("isolation.level", "read_committed"),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("auto.offset.reset", "error"),
+            ("enable.partition.eof", "true"),
+            ("check.crcs", "true"),
+        ] {
+            config.set(name, value);
+        }
+        config
+    }
+}

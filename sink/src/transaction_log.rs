@@ -1,0 +1,148 @@
+//! Owns what is made of the processor's changelog when `--transaction-log` is on: one row per live source transaction.
+//!
+//! For people who audit by SQL. The rows follow on their own, not in the same commit as `remains.remains`. Within a
+//! partition records come in order and progress moves by compare-and-set, so the last record of an id wins; a tombstone
+//! or a delete marker removes the row. A changelog that became shorter is a new one: the partition's rows are removed
+//! and read again. (A new one that is longer already cannot be told from the old; its rows still become right, only
+//! those of ids it does not have any more stay.)
+
+use std::collections::BTreeMap;
+
+use schemas::{ChangelogKey, TransactionRecord};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::work::{Record, Unreadable, Work, Written};
+
+/// The newest state of each id of the batch.
+#[derive(Debug, Default)]
+pub struct TransactionLog {
+    ids: BTreeMap<Uuid, (i32, Option<Row>)>,
+}
+
+/// One record, read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    id: Uuid,
+    partition: i32,
+    row: Option<Row>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Row {
+    good_id: i64,
+    operation: &'static str,
+    pcs: i64,
+    ts_ms: i64,
+}
+
+const UPSERT: &str = "INSERT INTO remains.transaction_log AS kept
+    (id, good_id, operation, pcs, partition, changed_at, updated_at)
+SELECT id, good_id, operation, pcs, partition, to_timestamp(ts_ms / 1000.0), now()
+FROM UNNEST($1::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::int[], $6::bigint[])
+    AS new (id, good_id, operation, pcs, partition, ts_ms)
+ORDER BY id
+ON CONFLICT (id) DO UPDATE
+SET good_id = excluded.good_id, operation = excluded.operation, pcs = excluded.pcs, partition = excluded.partition,
+    changed_at = excluded.changed_at, updated_at = excluded.updated_at
+WHERE (kept.good_id, kept.operation, kept.pcs, kept.partition, kept.changed_at)
+    IS DISTINCT FROM (excluded.good_id, excluded.operation, excluded.pcs, excluded.partition, excluded.changed_at)";
+
+impl Work for TransactionLog {
+    type Item = Change;
+
+    fn read(&self, record: &Record<'_>) -> Result<Change, Unreadable> {
+        let unreadable = |detail: String| Unreadable { detail };
+        let key = record.key.ok_or_else(|| unreadable("a changelog record has a key, this one has none".to_owned()))?;
+        let ChangelogKey::Transaction(id) = ChangelogKey::decode(key).map_err(|error| unreadable(error.to_string()))?
+        else {
+            return Err(unreadable("the partition's own record reached the transaction log".to_owned()));
+        };
+        let Some(value) = record.value else { return Ok(Change { id, partition: record.partition, row: None }) };
+        let state = TransactionRecord::decode(value).map_err(|error| unreadable(error.to_string()))?;
+        let row = state.content.map(|content| {
+            let pcs = i64::try_from(content.pieces.unsigned_abs())
+                .map_err(|_| unreadable(format!("{} pieces are more than any row can have", content.pieces)))?;
+            let operation = if content.pieces < 0 { "remove" } else { "add" };
+            Ok(Row { good_id: content.good_id, operation, pcs, ts_ms: state.ts_ms })
+        });
+        Ok(Change { id, partition: record.partition, row: row.transpose()? })
+    }
+
+    fn epoch(&self, _: &Change) -> Option<i64> {
+        None
+    }
+
+    fn add(&mut self, item: Change) {
+        self.ids.insert(item.id, (item.partition, item.row));
+    }
+
+    fn clear(&mut self) {
+        self.ids.clear();
+    }
+
+    async fn write(&self, connection: &mut PgConnection) -> Result<Written, sqlx::Error> {
+        let live: Vec<(Uuid, i32, Row)> =
+            self.ids.iter().filter_map(|(id, (partition, row))| Some((*id, *partition, (*row)?))).collect();
+        let gone: Vec<Uuid> = self.ids.iter().filter(|(_, (_, row))| row.is_none()).map(|(id, _)| *id).collect();
+        let upserted = sqlx::query(UPSERT)
+            .bind(live.iter().map(|(id, ..)| *id).collect::<Vec<Uuid>>())
+            .bind(live.iter().map(|(.., row)| row.good_id).collect::<Vec<i64>>())
+            .bind(live.iter().map(|(.., row)| row.operation).collect::<Vec<&str>>())
+            .bind(live.iter().map(|(.., row)| row.pcs).collect::<Vec<i64>>())
+            .bind(live.iter().map(|(_, partition, _)| *partition).collect::<Vec<i32>>())
+            .bind(live.iter().map(|(.., row)| row.ts_ms).collect::<Vec<i64>>())
+            .execute(&mut *connection)
+            .await?;
+        let deleted = sqlx::query("DELETE FROM remains.transaction_log WHERE id = ANY($1)")
+            .bind(&gone)
+            .execute(connection)
+            .await?;
+        Ok(Written { rows: upserted.rows_affected() + deleted.rows_affected(), held: Vec::new() })
+    }
+
+    async fn start_over(&self, connection: &mut PgConnection, partition: i32) -> Result<(), sqlx::Error> {
+        sqlx::query("DELETE FROM remains.transaction_log WHERE partition = $1")
+            .bind(partition)
+            .execute(connection)
+            .await
+            .map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "63703d1f-0000-4000-8000-000000000001";
+
+    fn read(value: Option<&str>) -> Result<Change, Unreadable> {
+        let record = Record { partition: 4, offset: 0, key: Some(ID.as_bytes()), value: value.map(str::as_bytes) };
+        TransactionLog::default().read(&record)
+    }
+
+    fn value(good_id: &str, pieces: &str) -> String {
+        format!(
+            r#"{{"format":1,"good_id":{good_id},"pieces":{pieces},"generation":1,"streaming":true,"lsn":26370504,"commit_lsn":26370336,"ts_ms":1795333820306}}"#
+        )
+    }
+
+    #[test]
+    fn signed_pieces_become_operation_and_pcs() {
+        let row = |value: &str| read(Some(value)).unwrap().row.map(|row| (row.good_id, row.operation, row.pcs));
+        assert_eq!(row(&value("2", "-15")), Some((2, "remove", 15)));
+        assert_eq!(row(&value("2", "30")), Some((2, "add", 30)));
+        assert_eq!(row(&value("2", "0")), Some((2, "add", 0)));
+    }
+
+    #[test]
+    fn delete_markers_and_tombstones_remove_the_row() {
+        assert_eq!(read(Some(&value("null", "null"))).unwrap().row, None);
+        assert_eq!(read(None).unwrap().row, None);
+    }
+
+    #[test]
+    fn what_is_no_changelog_record_is_refused() {
+        assert!(read(Some("not json")).is_err());
+    }
+}

@@ -1,0 +1,196 @@
+//! The target's side against a real `PostgreSQL`: the upsert's guard, compare-and-set, held goods, epoch removal.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "clippy.toml allows it in #[test] functions only")]
+
+mod server;
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use schemas::partitioner::partition_for_good;
+use server::Server;
+use service::DatabaseUrl;
+use sink::batch::Remains;
+use sink::deltas::Deltas;
+use sink::position::Progress;
+use sink::postgres::{self, Advance, Failure, Target};
+use sink::work::{Work, Written};
+use sqlx::{Connection, PgConnection};
+
+const TOPIC: &str = "warehouse.stock.deltas";
+
+struct Bench {
+    target: Target,
+    sql: PgConnection,
+}
+
+impl Bench {
+    async fn new(database: &str) -> Self {
+        let url = Server::shared().create_database(database).await;
+        let sql = PgConnection::connect(&url).await.unwrap();
+        Self { target: connect(&url).await, sql }
+    }
+
+    async fn write(&mut self, from: Progress, to: Progress, goods: &[Remains]) -> Result<Written, Failure> {
+        let mut deltas = Deltas::default();
+        goods.iter().for_each(|good| deltas.add(*good));
+        let advance = Advance { partition: 3, from, to };
+        self.target.apply(TOPIC, &deltas, &[advance]).await.map(|(written, _)| written)
+    }
+
+    async fn rows(&mut self) -> Vec<(i64, i64, i64, i64)> {
+        let rows = "SELECT good_id, cnt, epoch, version FROM remains.remains ORDER BY good_id";
+        sqlx::query_as(rows).fetch_all(&mut self.sql).await.unwrap()
+    }
+
+    async fn progress(&mut self) -> Progress {
+        self.target.progress(TOPIC, &[3]).await.unwrap()[&3]
+    }
+}
+
+async fn connect(url: &str) -> Target {
+    let url: DatabaseUrl = url.parse().unwrap();
+    let options = postgres::options(&url).unwrap();
+    Target::connect(&options, Duration::from_secs(30)).await.unwrap()
+}
+
+fn at(epoch: i64, next_offset: i64) -> Progress {
+    Progress { epoch: Some(epoch), next_offset, completed_epoch: None }
+}
+
+fn good(good_id: i64, remains: i128, epoch: i64, version: i64) -> Remains {
+    Remains { good_id, remains, epoch, version }
+}
+
+#[tokio::test]
+async fn no_good_ever_goes_backwards() {
+    let mut bench = Bench::new("guard").await;
+    assert_eq!(bench.progress().await, Progress::default());
+    bench.write(Progress::default(), at(7, 5), &[good(1, 10, 7, 3), good(2, 20, 7, 1)]).await.unwrap();
+    let older = [good(1, 99, 7, 2), good(1, 98, 6, 900), good(2, 21, 7, 1)];
+    for older in older {
+        let written = bench.write(at(7, 5), at(7, 5), &[older]).await.unwrap();
+        assert_eq!(written.rows, 0, "{older:?}");
+    }
+    let newer = [good(1, 11, 7, 4), good(2, 5, 8, 1)];
+    assert_eq!(bench.write(at(7, 5), at(8, 6), &newer).await.unwrap().rows, 2);
+    assert_eq!(bench.rows().await, [(1, 11, 7, 4), (2, 5, 8, 1)]);
+}
+
+#[tokio::test]
+async fn rows_and_progress_move_together_or_not_at_all() {
+    let mut bench = Bench::new("compare_and_set").await;
+    bench.progress().await;
+    bench.write(Progress::default(), at(7, 5), &[good(1, 10, 7, 1)]).await.unwrap();
+    // A second sink, or the same one after the target was restored, believes something else.
+    for wrong in [Progress::default(), at(7, 4), at(6, 5)] {
+        let result = bench.write(wrong, at(7, 9), &[good(1, 77, 7, 9)]).await;
+        assert!(matches!(result, Err(Failure::Conflict)), "{result:?}");
+    }
+    assert_eq!(bench.rows().await, [(1, 10, 7, 1)]);
+    assert_eq!(bench.progress().await, at(7, 5));
+    // Failing rows leave the progress alone.
+    sqlx::raw_sql("ALTER TABLE remains.remains ADD CHECK (cnt < 1000)").execute(&mut bench.sql).await.unwrap();
+    let result = bench.write(at(7, 5), at(7, 9), &[good(1, 1_000, 7, 2)]).await;
+    assert!(matches!(result, Err(Failure::Database(_))), "{result:?}");
+    assert_eq!(bench.progress().await, at(7, 5));
+}
+
+#[tokio::test]
+async fn a_good_that_does_not_fit_is_held_until_it_fits_and_the_others_go_on() {
+    let mut bench = Bench::new("held").await;
+    bench.progress().await;
+    let too_large = i128::from(i64::MAX) + 1;
+    let first = [good(1, 5, 7, 1), good(2, 6, 7, 1)];
+    bench.write(Progress::default(), at(7, 2), &first).await.unwrap();
+    let written = bench.write(at(7, 2), at(7, 4), &[good(1, too_large, 7, 2), good(2, 8, 7, 2)]).await.unwrap();
+    assert_eq!((written.rows, written.held), (1, vec![1]));
+    assert_eq!(bench.rows().await, [(1, 5, 7, 1), (2, 8, 7, 2)]);
+    assert_eq!(bench.target.held_goods().await.unwrap(), 1);
+    let shown: String =
+        sqlx::query_scalar("SELECT remains::text FROM remains.held_goods").fetch_one(&mut bench.sql).await.unwrap();
+    assert_eq!(shown, too_large.to_string());
+    bench.write(at(7, 4), at(7, 5), &[good(1, 4, 7, 3)]).await.unwrap();
+    assert_eq!(bench.rows().await, [(1, 4, 7, 3), (2, 8, 7, 2)]);
+    assert_eq!(bench.target.held_goods().await.unwrap(), 0);
+    // A replay passes the version that did not fit again: it is history, not held.
+    let replayed = bench.write(at(7, 5), at(7, 5), &[good(1, too_large, 7, 2)]).await.unwrap();
+    assert!(replayed.held.is_empty());
+    assert_eq!(bench.target.held_goods().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn goods_that_the_new_epoch_does_not_have_are_removed_in_their_own_partition_only() {
+    let mut bench = Bench::new("epochs").await;
+    bench.progress().await;
+    let ten = NonZeroU32::new(10).unwrap();
+    let goods: Vec<Remains> = (0..200).map(|id| good(id, 1, 7, 1)).collect();
+    bench.write(Progress::default(), at(8, 5), &goods).await.unwrap();
+    let kept = (0..200).find(|id| partition_for_good(*id, ten) == 3).unwrap();
+    bench.write(at(8, 5), at(8, 6), &[good(kept, 2, 8, 1)]).await.unwrap();
+
+    let to = Progress { completed_epoch: Some(8), ..at(8, 6) };
+    let stale = Advance { partition: 3, from: at(8, 5), to };
+    let result = bench.target.remove_older(TOPIC, stale, ten, None).await;
+    assert!(matches!(result, Err(Failure::Conflict)), "{result:?}");
+    let removed = bench.target.remove_older(TOPIC, Advance { from: at(8, 6), ..stale }, ten, None).await.unwrap();
+    assert_eq!(removed.next, None);
+    let left: Vec<i64> = bench.rows().await.into_iter().map(|row| row.0).collect();
+    let expected: Vec<i64> = (0..200).filter(|id| *id == kept || partition_for_good(*id, ten) != 3).collect();
+    assert_eq!(left, expected);
+    assert_eq!(bench.progress().await, to);
+}
+
+#[tokio::test]
+async fn two_sinks_with_the_same_goods_in_any_order_both_get_through() {
+    let mut bench = Bench::new("deadlocks").await;
+    bench.target.progress(TOPIC, &[0, 1]).await.unwrap();
+    let url = Server::shared().url("deadlocks");
+    let rounds = async |partition: i32| {
+        let mut target = connect(&url).await;
+        let (mut from, mut retries) = (Progress::default(), 0);
+        for version in 1..=40 {
+            let mut deltas = Deltas::default();
+            for id in 0..500 {
+                deltas.add(good(id, 1, 7, version * 2 + i64::from(partition)));
+            }
+            let to = at(7, version);
+            retries += target.apply(TOPIC, &deltas, &[Advance { partition, from, to }]).await.unwrap().1;
+            from = to;
+        }
+        retries
+    };
+    let (_, _) = tokio::join!(rounds(0), rounds(1));
+    assert_eq!(bench.rows().await.len(), 500);
+    assert!(bench.rows().await.iter().all(|row| row.3 == 81));
+}
+
+#[tokio::test]
+async fn a_schema_made_by_a_newer_sink_is_refused() {
+    let mut bench = Bench::new("newer").await;
+    sqlx::raw_sql(
+        "INSERT INTO remains._sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (29990101000000, 'from the future', true, '\\x00', 0)",
+    )
+    .execute(&mut bench.sql)
+    .await
+    .unwrap();
+    let url: DatabaseUrl = Server::shared().url("newer").parse().unwrap();
+    let failure = Target::connect(&postgres::options(&url).unwrap(), Duration::from_secs(30)).await.unwrap_err();
+    assert!(matches!(&failure, Failure::Refused(error) if error.code == "SINK_TARGET_NEWER"), "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_role_without_the_right_to_create_schemas_can_use_one_that_is_there() {
+    let mut bench = Bench::new("plain_role").await;
+    sqlx::raw_sql(
+        "CREATE ROLE plain LOGIN PASSWORD 'plain';
+         GRANT USAGE, CREATE ON SCHEMA remains TO plain; GRANT ALL ON ALL TABLES IN SCHEMA remains TO plain",
+    )
+    .execute(&mut bench.sql)
+    .await
+    .unwrap();
+    let url = Server::shared().url("plain_role").replace("postgres:postgres@", "plain:plain@");
+    let mut target = connect(&url).await;
+    assert_eq!(target.progress(TOPIC, &[3]).await.unwrap()[&3], Progress::default());
+}
