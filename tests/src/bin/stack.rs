@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tests::client::{Connect, Kafka, NewTopic, orders_connector};
 use tests::native::{FixedPorts, GUIDE, NativeOptions, NativeStack, default_up_directory, end, end_all, recorded};
@@ -74,7 +74,7 @@ enum ProgramName {
 #[derive(Args)]
 struct PortArguments {
     /// Ports of the three brokers; their controllers listen 100 above
-    #[arg(long, global = true, value_delimiter = ',', num_args = 3, default_values_t = [29_092, 29_093, 29_094])]
+    #[arg(long, global = true, value_delimiter = ',', default_values_t = [29_092, 29_093, 29_094])]
     broker_ports: Vec<u16>,
     /// Port of Kafka Connect
     #[arg(long, global = true, default_value_t = 8083)]
@@ -99,6 +99,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<()> {
     let directory = cli.dir.map_or_else(|| Ok(default_up_directory()), std::path::absolute)?;
+    ensure!(cli.ports.broker_ports.len() == 3, "--broker-ports wants three ports, separated by commas");
     let ports = FixedPorts {
         brokers: cli.ports.broker_ports,
         connect: cli.ports.connect_port,
@@ -216,7 +217,7 @@ fn say(text: &str) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+mod command_line {
     use super::*;
 
     #[test]

@@ -1,0 +1,74 @@
+//! Captured and crafted histories, replayed into the input topic.
+
+use anyhow::{Result, ensure};
+
+use super::Job;
+use crate::client::{History, Replay, ResetTo, expected_remains};
+use crate::stack::{RunningProgram, Stack};
+
+/// Replays a history with a number of processors and checks every good.
+pub fn ends_exactly(stack: &dyn Stack, history: &str, processors: u32) -> Result<()> {
+    let job = Job::new(stack, "history")?;
+    let mut programs = start(&job, processors)?;
+    Replay::new(&job.kafka, &job.source_topic, &History::load(history)?)?.write_rest()?;
+    job.wait_for(&expected_remains(history)?, &mut programs)
+}
+
+/// As [`ends_exactly`], with processors killed (−9) in turn on the way.
+pub fn ends_exactly_despite_kills(stack: &dyn Stack, history: &str, processors: u32, kills: usize) -> Result<()> {
+    let job = Job::new(stack, "kills")?;
+    let mut programs = start(&job, processors)?;
+    let history_records = History::load(history)?;
+    let slice = history_records.records.len() / (kills + 1) + 1;
+    let mut replay = Replay::new(&job.kafka, &job.source_topic, &history_records)?;
+    for kill in 0..kills {
+        replay.write_next(slice)?;
+        let victim = kill % programs.len();
+        // Mid-work: some deltas of this slice are out, others are not.
+        let before = job.deltas()?.len();
+        crate::stack::wait_until("some of the slice to be processed", super::CAUGHT_UP_WITHIN, || {
+            Ok(job.deltas()?.len() > before || job.is_consumed()?)
+        })?;
+        if let Some(program) = programs.get_mut(victim) {
+            program.kill()?;
+            *program = job.start_processor(u32::try_from(victim)?)?;
+        }
+    }
+    replay.write_rest()?;
+    job.wait_for(&expected_remains(history)?, &mut programs)
+}
+
+/// The group's offsets are set back to the beginning, at rest: nothing is written, and the log says how many records
+/// were recognised.
+pub fn recognised_after_offset_reset(stack: &dyn Stack, history: &str) -> Result<()> {
+    let job = Job::new(stack, "reset")?;
+    let expected = expected_remains(history)?;
+    let records = History::load(history)?;
+    let mut programs = start(&job, 1)?;
+    Replay::new(&job.kafka, &job.source_topic, &records)?.write_rest()?;
+    job.wait_for(&expected, &mut programs)?;
+    stop(&mut programs)?;
+    let before = job.deltas()?.len();
+
+    job.kafka.reset_group_offsets(job.application_id(), &job.source_topic, ResetTo::Beginning)?;
+    let mut programs = start(&job, 1)?;
+    job.wait_for(&expected, &mut programs)?;
+    ensure!(job.deltas()?.len() == before, "records appeared on the deltas topic after a reset");
+    let log = programs.first().map(|program| program.log()).transpose()?.unwrap_or_default();
+    ensure!(log.contains("recognised"), "the log does not tell what was recognised:\n{}", super::tail(&log));
+    stop(&mut programs)
+}
+
+fn start(job: &Job<'_>, processors: u32) -> Result<Vec<Box<dyn RunningProgram>>> {
+    (0..processors).map(|instance| job.start_processor(instance)).collect()
+}
+
+/// SIGTERM, and exit code 0.
+fn stop(programs: &mut [Box<dyn RunningProgram>]) -> Result<()> {
+    for program in programs {
+        program.terminate()?;
+        let exit = program.wait_exit(super::CAUGHT_UP_WITHIN)?;
+        ensure!(exit.is_clean(), "{} ended with {exit}:\n{}", program.name(), super::tail(&program.log()?));
+    }
+    Ok(())
+}

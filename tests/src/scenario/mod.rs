@@ -1,0 +1,148 @@
+//! One job on a stack: an input topic, processors, sinks, and what must be true at the end.
+//!
+//! Scenarios are written once, against [`Stack`], and run on every backend. A [`Job`] has names of its own, so
+//! that many run beside each other on one stack.
+
+pub mod histories;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::client::{Delta, Isolation, Kafka, NewTopic, check_deltas, check_remains, unique_name};
+use crate::stack::{ProgramSpec, RunningProgram, Stack, Viewpoint, wait_until};
+
+/// How long a scenario waits for a job to catch up: an upper bound for a loaded machine, never a measurement.
+pub const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(180);
+
+/// Partitions of the input, as in production.
+pub const INPUT_PARTITIONS: i32 = 10;
+
+/// One job with names of its own.
+pub struct Job<'a> {
+    /// The servers.
+    pub stack: &'a dyn Stack,
+    /// Kafka, from the test's point of view.
+    pub kafka: Kafka,
+    /// Start of every name of the job.
+    pub name: String,
+    /// The input topic.
+    pub source_topic: String,
+    /// Start of the names of the job's own topics.
+    pub topic_prefix: String,
+}
+
+impl<'a> Job<'a> {
+    /// Creates the input topic, and the output topic so that the cleaner keeps away from it: a check of versions 1,
+    /// 2, 3 … needs all of them.
+    pub fn new(stack: &'a dyn Stack, name: &str) -> Result<Self> {
+        let name = unique_name(name);
+        let kafka = Kafka::new(stack.addresses(Viewpoint::Host).bootstrap_servers);
+        let job = Self {
+            stack,
+            kafka,
+            source_topic: format!("{name}.orders.transactions"),
+            topic_prefix: format!("{name}.stock"),
+            name,
+        };
+        job.kafka.create_topic(&NewTopic::new(&job.source_topic, INPUT_PARTITIONS).property("max.message.bytes", 4 << 20))?;
+        let month_ms: u64 = 28 * 24 * 3_600_000;
+        let deltas = NewTopic::new(job.topic("deltas"), INPUT_PARTITIONS)
+            .property("cleanup.policy", "compact")
+            .property("delete.retention.ms", month_ms)
+            .property("min.compaction.lag.ms", month_ms);
+        job.kafka.create_topic(&deltas)?;
+        Ok(job)
+    }
+
+    /// A topic of the job: `deltas`, `transactions`, …
+    pub fn topic(&self, suffix: &str) -> String {
+        format!("{}.{suffix}", self.topic_prefix)
+    }
+
+    /// The consumer group and application id.
+    pub fn application_id(&self) -> &str {
+        &self.name
+    }
+
+    /// A processor of this job; flags may be added.
+    pub fn processor(&self, instance: u32) -> ProgramSpec {
+        ProgramSpec::processor(format!("{}-processor-{instance}", self.name))
+            .flag("--source-topic", &self.source_topic)
+            .flag("--topic-prefix", &self.topic_prefix)
+            .flag("--application-id", self.application_id())
+            .flag("--instance", instance)
+    }
+
+    /// Starts a processor of this job.
+    pub fn start_processor(&self, instance: u32) -> Result<Box<dyn RunningProgram>> {
+        self.stack.run(&self.processor(instance))
+    }
+
+    /// Everything on the output topic, as a `read_committed` reader sees it.
+    pub fn deltas(&self) -> Result<Vec<crate::client::Record>> {
+        self.kafka.read(&self.topic("deltas"), Isolation::ReadCommitted)
+    }
+
+    /// Newest stock delta per good; fails where versions have a gap or a sum does not follow.
+    pub fn newest(&self) -> Result<BTreeMap<i64, Delta>> {
+        check_deltas(&self.deltas()?)
+    }
+
+    /// Compares the output with expected remains.
+    pub fn check(&self, expected: &BTreeMap<i64, i64>) -> Result<()> {
+        let newest = self.newest()?;
+        let actual = newest.iter().map(|(good, delta)| (*good, delta.remains));
+        check_remains(actual, expected.iter().map(|(good, pieces)| (*good, i128::from(*pieces))))
+    }
+
+    /// Whether the group has committed everything the input holds.
+    pub fn is_consumed(&self) -> Result<bool> {
+        let offsets = self.kafka.group_offsets(self.application_id(), &self.source_topic)?;
+        for partition in self.kafka.partitions(&self.source_topic)? {
+            let (_, end) = self.kafka.watermarks(&self.source_topic, partition)?;
+            let committed = offsets.get(&partition).map_or(0, |committed| committed.offset);
+            if committed < end {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits until the input is consumed and the output equals `expected`; then looks once more, so that passing
+    /// through the right sums on the way to wrong ones is no success. Tells what ended in `programs` on failure.
+    pub fn wait_for(&self, expected: &BTreeMap<i64, i64>, programs: &mut [Box<dyn RunningProgram>]) -> Result<()> {
+        let mut last = String::new();
+        let arrived = wait_until(format!("the remains of {}", self.name), CAUGHT_UP_WITHIN, || {
+            for program in programs.iter_mut() {
+                if let Some(exit) = program.exit()? {
+                    bail!("{} ended with {exit}:\n{}", program.name(), tail(&program.log()?));
+                }
+            }
+            if !self.is_consumed()? {
+                last = "the input is not consumed yet".into();
+                return Ok(false);
+            }
+            match self.check(expected) {
+                Ok(()) => Ok(true),
+                Err(error) => {
+                    last = format!("{error:#}");
+                    Ok(false)
+                }
+            }
+        });
+        if let Err(error) = arrived {
+            let logs: Vec<String> =
+                programs.iter().map(|program| program.log().map(|log| tail(&log)).unwrap_or_default()).collect();
+            return Err(error.context(format!("{last}\n{}", logs.join("\n---\n"))));
+        }
+        self.check(expected).context("right for a moment only")
+    }
+}
+
+/// The last lines of a log, for the message of a test that failed.
+pub fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines.get(lines.len().saturating_sub(40)..).unwrap_or_default().join("\n")
+}

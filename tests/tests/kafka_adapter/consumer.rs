@@ -1,0 +1,237 @@
+//! The group member: stable offsets, generations, positions, truncation, closing.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use processor::kafka::{GroupMetadata, KafkaConsumer};
+use processor_engine::Failure;
+use processor_engine::cluster::{Cluster as _, CommittedOffset, GroupConsumer as _, Polled, TransactionalProducer as _};
+
+use crate::clients::{
+    Bench, CHANGELOG, INPUT, PATIENCE, at, code, commit_records, failure_of, offset, read, send,
+};
+
+#[test]
+fn a_partition_without_a_committed_offset_has_none() -> Result<()> {
+    let bench = Bench::new()?;
+    let mut consumer = bench.member("a")?;
+    let mut producer = bench.cluster("a").producer(0)?;
+    let member = consumer.metadata()?.expect("a member");
+    producer.begin()?;
+    producer.send_offsets(&offset(0, "v1;1;w;t"), &member)?;
+    producer.commit()?;
+    let committed = consumer.committed(&[at(INPUT, 1), at(INPUT, 0)])?;
+    ensure!(committed == [None, Some(CommittedOffset { offset: 0, metadata: "v1;1;w;t".into() })], "{committed:?}");
+    Ok(())
+}
+
+#[test]
+fn fetching_offsets_waits_for_an_open_transaction() -> Result<()> {
+    let bench = Bench::new()?;
+    let mut consumer = bench.member("a")?;
+    let mut producer = bench.cluster("a").producer(0)?;
+    let member = consumer.metadata()?.expect("a member");
+    producer.begin()?;
+    producer.send_offsets(&offset(5, "five"), &member)?;
+
+    let (send, answers) = mpsc::channel();
+    let fetching = thread::spawn(move || {
+        let _ = send.send(consumer.committed(&[at(INPUT, 0)]));
+        consumer
+    });
+    // An unstable fetch would answer at once with "none"; how long it waits is not the point.
+    ensure!(answers.recv_timeout(Duration::from_secs(2)).is_err(), "did not wait");
+    producer.commit()?;
+    let committed = answers.recv_timeout(PATIENCE)??;
+    ensure!(committed == [Some(CommittedOffset { offset: 5, metadata: "five".into() })], "{committed:?}");
+    drop(fetching.join());
+    Ok(())
+}
+
+#[test]
+fn offsets_of_an_evicted_member_are_refused() -> Result<()> {
+    let bench = Bench::new()?;
+    let mut consumer = bench.member("a")?;
+    let mut producer = bench.cluster("a").producer(0)?;
+    let member = consumer.metadata()?.expect("a member");
+    let earlier = GroupMetadata::forged(&bench.application, member.generation() - 1, &member.member_id());
+    let forged = [
+        earlier,
+        GroupMetadata::forged(&bench.application, member.generation(), "somebody else"),
+    ];
+    for identity in forged {
+        producer.begin()?;
+        send(&mut producer, at(CHANGELOG, 0), "x")?;
+        let refused = producer.send_offsets(&offset(5, ""), &identity.expect("identity"));
+        ensure!(matches!(refused, Err(Failure::Membership(_))), "{refused:?}");
+        producer.abort()?;
+    }
+    // The member leaves while a transaction is open: what it knew of itself is worth nothing any more.
+    producer.begin()?;
+    drop(consumer);
+    let refused = producer.send_offsets(&offset(5, ""), &member);
+    ensure!(matches!(refused, Err(Failure::Membership(_))), "{refused:?}");
+    producer.abort()?;
+    Ok(())
+}
+
+#[test]
+fn a_consumer_that_is_no_member_has_no_identity() -> Result<()> {
+    let bench = Bench::new()?;
+    let mut consumer = bench.cluster("a").consumer()?;
+    ensure!(consumer.metadata()?.is_none(), "before joining");
+    Ok(())
+}
+
+#[test]
+fn a_started_partition_is_read_from_its_offset_and_nothing_comes_before() -> Result<()> {
+    let bench = Bench::new()?;
+    let input = at(INPUT, 0);
+    bench.write(input, &["a", "b", "c", "d"])?;
+    bench.write(at(INPUT, 1), &["never started"])?;
+    let mut consumer = bench.member("a")?;
+    ensure!(consumer.poll(Duration::from_secs(1), &mut |_| ())? == Polled::Idle, "read before it was started");
+    consumer.start(input, 2, None)?;
+    ensure!(read(&mut consumer, input, 2)? == [(2, "c".into()), (3, "d".into())]);
+
+    // Back, as after an abort: what was prefetched meanwhile is not delivered.
+    bench.write(input, &["e", "f"])?;
+    ensure!(read(&mut consumer, input, 1)? == [(4, "e".into())]);
+    consumer.start(input, 0, None)?;
+    let offsets: Vec<i64> = read(&mut consumer, input, 6)?.into_iter().map(|(offset, _)| offset).collect();
+    ensure!(offsets == [0, 1, 2, 3, 4, 5], "{offsets:?}");
+
+    consumer.pause(&[input])?;
+    bench.write(input, &["g"])?;
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < deadline {
+        let polled = consumer.poll(Duration::from_millis(100), &mut |_| ())?;
+        ensure!(polled == Polled::Idle, "{polled:?} while paused");
+    }
+    consumer.start(input, 6, None)?;
+    ensure!(read(&mut consumer, input, 1)? == [(6, "g".into())]);
+    Ok(())
+}
+
+#[test]
+fn the_end_of_an_input_is_reported_behind_control_records() -> Result<()> {
+    let bench = Bench::new()?;
+    let input = at(INPUT, 0);
+    let mut cluster = bench.cluster("a");
+    commit_records(&mut cluster.producer(0)?, input, &["a", "b"])?;
+    let mut consumer = bench.member("a")?;
+    consumer.start(input, 0, None)?;
+    let deadline = Instant::now() + PATIENCE;
+    let mut records = 0;
+    loop {
+        ensure!(Instant::now() < deadline, "no end within {PATIENCE:?}");
+        match consumer.poll(Duration::from_millis(100), &mut |_| records += 1)? {
+            Polled::End { partition, position } => {
+                ensure!((partition, position, records) == (input, 3, 2), "{partition:?} {position} {records}");
+                return Ok(());
+            }
+            _ => ensure!(records <= 2),
+        }
+    }
+}
+
+#[test]
+fn a_start_outside_the_log_stops_with_a_code() -> Result<()> {
+    let bench = Bench::new()?;
+    let (zero, one) = (at(INPUT, 0), at(INPUT, 1));
+    for partition in [zero, one] {
+        bench.write(partition, &["a", "b", "c"])?;
+    }
+    let mut consumer = bench.member("a")?;
+    consumer.start(zero, 1_000, None)?;
+    let beyond = failure_of(&mut consumer)?;
+    ensure!(code(&beyond) == "INPUT_OFFSET_OUT_OF_RANGE" && beyond.to_string().contains("1000"), "{beyond}");
+    drop(consumer);
+
+    bench.kafka.delete_records(bench.name(INPUT), 1, 2)?;
+    let mut consumer = bench.member("a")?;
+    consumer.start(one, 0, None)?;
+    let before = failure_of(&mut consumer)?;
+    ensure!(code(&before) == "INPUT_OFFSET_OUT_OF_RANGE", "{before}");
+    Ok(())
+}
+
+#[test]
+fn an_unknown_leader_epoch_is_noticed_as_truncation() -> Result<()> {
+    let bench = Bench::new()?;
+    let input = at(INPUT, 0);
+    bench.write(input, &["a", "b", "c"])?;
+    let mut consumer = bench.member("a")?;
+    // The true epoch is accepted …
+    consumer.start(input, 0, None)?;
+    let mut epoch = None;
+    let deadline = Instant::now() + PATIENCE;
+    while epoch.is_none() && Instant::now() < deadline {
+        consumer.poll(Duration::from_millis(100), &mut |record| epoch = record.leader_epoch)?;
+    }
+    ensure!(epoch.is_some(), "no leader epoch");
+    consumer.start(input, 2, epoch)?;
+    ensure!(read(&mut consumer, input, 1)? == [(2, "c".into())]);
+    // … one that this log never had means that it is another log.
+    consumer.start(input, 2, Some(99))?;
+    let failure = failure_of(&mut consumer)?;
+    ensure!(code(&failure) == "INPUT_LOG_TRUNCATED", "{failure}");
+    Ok(())
+}
+
+#[test]
+fn a_deleted_input_topic_stops_with_a_code() -> Result<()> {
+    let bench = Bench::new()?;
+    let mut consumer = bench.member("a")?;
+    consumer.start(at(INPUT, 0), 0, None)?;
+    bench.kafka.delete_topics(&[bench.name(INPUT)])?;
+    let failure = loop {
+        match consumer.poll(Duration::from_millis(100), &mut |_| ()) {
+            Err(failure) => break failure,
+            Ok(Polled::Rebalance(rebalance)) => {
+                use processor_engine::cluster::Rebalance;
+                match rebalance {
+                    Rebalance::Assign(partitions) => consumer.assign(&partitions)?,
+                    Rebalance::Revoke(partitions) | Rebalance::Lost(partitions) => consumer.unassign(&partitions)?,
+                }
+            }
+            Ok(_) => {}
+        }
+    };
+    ensure!(code(&failure) == "TOPIC_MISSING", "{failure}");
+    Ok(())
+}
+
+/// Drops it on a thread and waits for that.
+fn ends(consumer: KafkaConsumer) -> Result<()> {
+    let (done, ended) = mpsc::channel();
+    thread::spawn(move || {
+        drop(consumer);
+        let _ = done.send(());
+    });
+    ended.recv_timeout(Duration::from_secs(30))?;
+    Ok(())
+}
+
+#[test]
+fn dropping_a_consumer_ends_in_every_state() -> Result<()> {
+    let bench = Bench::new()?;
+    bench.write(at(INPUT, 0), &["a"])?;
+    ends(bench.cluster("never polled").consumer()?)?;
+
+    let mut reading = bench.member("reading")?;
+    reading.start(at(INPUT, 0), 0, None)?;
+    read(&mut reading, at(INPUT, 0), 1)?;
+    reading.committed(&[at(INPUT, 0)])?;
+    ends(reading)?;
+
+    let mut unanswered = bench.cluster("unanswered").consumer()?;
+    let deadline = Instant::now() + PATIENCE;
+    while !matches!(unanswered.poll(Duration::from_millis(100), &mut |_| ())?, Polled::Rebalance(_)) {
+        ensure!(Instant::now() < deadline, "no rebalance within {PATIENCE:?}");
+    }
+    ends(unanswered)?;
+    ends(bench.member("after all of them")?)
+}

@@ -1,0 +1,99 @@
+//! Two members of one group, cooperatively.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use processor::kafka::KafkaConsumer;
+use processor_engine::TopicPartition;
+use processor_engine::cluster::{Cluster as _, GroupConsumer as _, Polled, Rebalance};
+
+use crate::clients::{Bench, INPUT, PATIENCE, at};
+
+/// A member and what it holds.
+struct Member {
+    consumer: KafkaConsumer,
+    holds: BTreeSet<TopicPartition>,
+    revoked: usize,
+    lost: usize,
+}
+
+impl Member {
+    fn join(bench: &Bench, instance: &str) -> Result<Self> {
+        Ok(Self { consumer: bench.cluster(instance).consumer()?, holds: BTreeSet::new(), revoked: 0, lost: 0 })
+    }
+
+    /// One poll; rebalances are answered.
+    fn turn(&mut self) -> Result<()> {
+        match self.consumer.poll(Duration::from_millis(50), &mut |_| ())? {
+            Polled::Rebalance(Rebalance::Assign(partitions)) => {
+                self.consumer.assign(&partitions)?;
+                self.holds.extend(partitions);
+            }
+            Polled::Rebalance(Rebalance::Revoke(partitions)) => {
+                self.give_up(&partitions)?;
+                self.revoked += partitions.len();
+            }
+            Polled::Rebalance(Rebalance::Lost(partitions)) => {
+                self.give_up(&partitions)?;
+                self.lost += partitions.len();
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        self.consumer.unassign(partitions)?;
+        for partition in partitions {
+            self.holds.remove(partition);
+        }
+        Ok(())
+    }
+}
+
+/// Polls all members until `done`.
+fn until(what: &str, members: &mut [&mut Member], done: impl Fn(&[&mut Member]) -> bool) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        for member in members.iter_mut() {
+            member.turn()?;
+        }
+        if done(members) {
+            return Ok(());
+        }
+    }
+    let holds: Vec<_> = members.iter().map(|member| &member.holds).collect();
+    bail!("{what}: not within {PATIENCE:?}: {holds:?}")
+}
+
+#[test]
+fn members_share_leave_and_rejoin_without_giving_up_what_they_keep() -> Result<()> {
+    let bench = Bench::new()?;
+    let both = BTreeSet::from([at(INPUT, 0), at(INPUT, 1)]);
+    let mut first = Member::join(&bench, "a")?;
+    until("the first alone", &mut [&mut first], |members| members[0].holds == both)?;
+
+    let mut second = Member::join(&bench, "b")?;
+    until("one each", &mut [&mut first, &mut second], |members| {
+        members.iter().all(|member| member.holds.len() == 1) && members[0].holds != members[1].holds
+    })?;
+    // Cooperative: the first gave up one partition, not both.
+    assert_eq!((first.revoked, first.lost), (1, 0));
+
+    first.consumer.leave()?;
+    until("the second alone", &mut [&mut first, &mut second], |members| {
+        members[0].holds.is_empty() && members[1].holds == both
+    })?;
+    assert_eq!((first.revoked, first.lost, second.revoked), (2, 0, 0));
+    assert!(first.consumer.metadata()?.is_none(), "a member that left has no identity");
+    drop(first);
+
+    let mut third = Member::join(&bench, "a")?;
+    until("one each again", &mut [&mut second, &mut third], |members| {
+        members.iter().all(|member| member.holds.len() == 1)
+    })?;
+    // Without farewell, as far as the program is concerned: closing leaves the group too.
+    drop(second);
+    until("the third alone", &mut [&mut third], |members| members[0].holds == both)
+}
