@@ -1,1 +1,8 @@
-//! Tests.
+//! Tests of the program against a transaction in memory: no broker, no engine, no clock.
+
+mod captures;
+mod inputs;
+mod restoring;
+mod steps;
+mod sweeps;
+mod world;
