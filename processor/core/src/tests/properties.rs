@@ -39,6 +39,10 @@ enum Step {
     LateSnapshotRecords { count: u8 },
     /// Streamed records of an older connector arrive late.
     LateStreamed { count: u8 },
+    /// The producer sends the end of one partition again: its last request was answered too late.
+    Retry { partition: u8, count: u8 },
+    /// The reader reads everything and sweeps.
+    CatchUp,
     /// The reader reads on in one partition.
     Read { partition: u8, count: u8 },
     /// The reader handles announcements where it may, and sweeps.
@@ -57,6 +61,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Incremental),
         1 => (1_u8..4).prop_map(|count| Step::LateSnapshotRecords { count }),
         1 => (1_u8..4).prop_map(|count| Step::LateStreamed { count }),
+        1 => (0_u8..3, 1_u8..5).prop_map(|(partition, count)| Step::Retry { partition, count }),
+        3 => Just(Step::CatchUp),
         6 => (0_u8..3, 1_u8..10).prop_map(|(partition, count)| Step::Read { partition, count }),
         2 => Just(Step::Sweep),
     ]
@@ -217,6 +223,12 @@ impl Model {
                 let late: Vec<RowChange> = self.older_sent.iter().filter(known).take(count.into()).cloned().collect();
                 late.into_iter().for_each(|change| self.append(change));
             }
+            Step::Retry { partition, count } => {
+                let log = &mut self.logs[usize::from(partition)];
+                let from = log.len().saturating_sub(count.into());
+                log.extend_from_within(from..);
+            }
+            Step::CatchUp => self.catch_up(),
             Step::Read { partition, count } => self.read(partition.into(), count.into()),
             Step::Sweep => self.sweep(),
         }
@@ -269,6 +281,10 @@ impl Model {
         if self.unproven || self.down {
             self.snapshot(true);
         }
+        self.catch_up();
+    }
+
+    fn catch_up(&mut self) {
         (0..PARTITIONS).for_each(|partition| self.read(partition, usize::MAX));
         self.sweep();
     }
