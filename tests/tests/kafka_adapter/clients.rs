@@ -7,7 +7,8 @@ use anyhow::{Result, bail, ensure};
 use processor::kafka::config::DEFAULT_TRANSACTION_TIMEOUT;
 use processor::kafka::{ClientProperties, KafkaCluster, KafkaConsumer, KafkaProducer, Settings};
 use processor_engine::cluster::{
-    Cluster as _, Delivered, GroupConsumer as _, NewRecord, OffsetToCommit, Polled, Rebalance, TransactionalProducer as _,
+    Cluster as _, Delivered, GroupConsumer as _, NewRecord, OffsetToCommit, Polled, Rebalance,
+    TransactionalProducer as _,
 };
 use processor_engine::{Failure, StageSpec, TopicIndex, TopicPartition, Topology};
 use tests::client::{Kafka, NewTopic, OutgoingRecord, unique_name};
@@ -140,7 +141,11 @@ pub(crate) fn assigned(consumer: &mut KafkaConsumer) -> Result<Vec<TopicPartitio
 }
 
 /// Reads `count` values, which must come from `partition`, with their offsets.
-pub(crate) fn read(consumer: &mut KafkaConsumer, partition: TopicPartition, count: usize) -> Result<Vec<(i64, String)>> {
+pub(crate) fn read(
+    consumer: &mut KafkaConsumer,
+    partition: TopicPartition,
+    count: usize,
+) -> Result<Vec<(i64, String)>> {
     let deadline = Instant::now() + PATIENCE;
     let mut records = Vec::new();
     while records.len() < count {

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use processor::kafka::{GroupMetadata, KafkaConsumer};
 use processor_engine::Failure;
-use processor_engine::cluster::{Cluster as _, CommittedOffset, GroupConsumer as _, Polled, TransactionalProducer as _};
-
-use crate::clients::{
-    Bench, CHANGELOG, INPUT, PATIENCE, at, code, commit_records, failure_of, offset, read, send,
+use processor_engine::cluster::{
+    Cluster as _, CommittedOffset, GroupConsumer as _, Polled, TransactionalProducer as _,
 };
+
+use crate::clients::{Bench, CHANGELOG, INPUT, PATIENCE, at, code, commit_records, failure_of, offset, read, send};
 
 #[test]
 fn a_partition_without_a_committed_offset_has_none() -> Result<()> {
@@ -57,10 +57,7 @@ fn offsets_of_an_evicted_member_are_refused() -> Result<()> {
     let mut producer = bench.cluster("a").producer(0)?;
     let member = consumer.metadata()?.expect("a member");
     let earlier = GroupMetadata::forged(&bench.application, member.generation() - 1, &member.member_id());
-    let forged = [
-        earlier,
-        GroupMetadata::forged(&bench.application, member.generation(), "somebody else"),
-    ];
+    let forged = [earlier, GroupMetadata::forged(&bench.application, member.generation(), "somebody else")];
     for identity in forged {
         producer.begin()?;
         send(&mut producer, at(CHANGELOG, 0), "x")?;

@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use processor::kafka::KafkaReader;
 use processor_engine::TopicPartition;
-use processor_engine::cluster::{
-    Cluster as _, Headers as _, LogEnds, LogReader as _, NewRecord, Read, TransactionalProducer as _,
-};
+use processor_engine::cluster::{Cluster as _, LogEnds, LogReader as _, NewRecord, Read, TransactionalProducer as _};
 use tests::stack::wait_until;
 
 use crate::clients::{BROADCAST, Bench, CHANGELOG, INPUT, PATIENCE, at, commit_records, send};

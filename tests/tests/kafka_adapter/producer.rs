@@ -3,9 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use processor_engine::cluster::{
-    Cluster as _, Delivered, GroupConsumer as _, NewRecord, TransactionalProducer as _,
-};
+use processor_engine::cluster::{Cluster as _, Delivered, GroupConsumer as _, NewRecord, TransactionalProducer as _};
 use processor_engine::{Failure, TopicPartition};
 use tests::client::Isolation;
 
@@ -50,11 +48,8 @@ fn keys_values_tombstones_and_headers_arrive_byte_for_byte() -> Result<()> {
     let records = bench.kafka.read(bench.name(CHANGELOG), Isolation::ReadCommitted)?;
     let [tombstone, empty] = records.as_slice() else { anyhow::bail!("{records:?}") };
     ensure!(tombstone.key.as_deref() == Some(b"\xfe") && tombstone.value.is_none() && tombstone.partition == 1);
-    let read: Vec<(&str, &[u8])> = tombstone
-        .headers
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_deref().unwrap_or(b"null")))
-        .collect();
+    let read: Vec<(&str, &[u8])> =
+        tombstone.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref().unwrap_or(b"null"))).collect();
     ensure!(read == headers, "{read:?}");
     ensure!(empty.key.is_none() && empty.value.as_deref() == Some(b"") && empty.headers.is_empty());
     Ok(())
@@ -188,12 +183,9 @@ fn commits_do_not_wait_for_polling_quanta() -> Result<()> {
         let sent = Instant::now();
         producer.commit()?;
         let committed = Instant::now();
-        for (times, duration) in took.iter_mut().zip([
-            produced - times[0],
-            flushed - produced,
-            sent - flushed,
-            committed - sent,
-        ]) {
+        for (times, duration) in
+            took.iter_mut().zip([produced - times[0], flushed - produced, sent - flushed, committed - sent])
+        {
             times.push(duration);
         }
     }
