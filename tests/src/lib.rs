@@ -4,6 +4,7 @@
 //! - [`stack`]: the interface every scenario is written against
 //! - [`native`]: the real servers as local processes
 //! - [`compose`]: the same servers as containers of `docker-compose.yml`
+//! - [`scenario`]: what is tested end to end, on any stack
 //! - [`client`]: what scenarios do to the servers, and the checks of the results
 
 // Product names such as PostgreSQL and KRaft are not code.
@@ -12,4 +13,5 @@
 pub mod client;
 pub mod compose;
 pub mod native;
+pub mod scenario;
 pub mod stack;

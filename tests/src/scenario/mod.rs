@@ -46,7 +46,8 @@ impl<'a> Job<'a> {
             topic_prefix: format!("{name}.stock"),
             name,
         };
-        job.kafka.create_topic(&NewTopic::new(&job.source_topic, INPUT_PARTITIONS).property("max.message.bytes", 4 << 20))?;
+        job.kafka
+            .create_topic(&NewTopic::new(&job.source_topic, INPUT_PARTITIONS).property("max.message.bytes", 4 << 20))?;
         let month_ms: u64 = 28 * 24 * 3_600_000;
         let deltas = NewTopic::new(job.topic("deltas"), INPUT_PARTITIONS)
             .property("cleanup.policy", "compact")
