@@ -9,43 +9,38 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::kafka::Jvm;
-use super::provision;
+use super::jvm::{CONNECT, Jvm};
 use super::server::{Launch, Server};
 use crate::client::Connect;
 use crate::stack::{HEALTHY_WITHIN, wait_until};
 
 const HEAP_MB: u32 = 512;
 
-/// Describes the worker.
-pub(super) fn worker(
-    directory: &Path,
-    jvm: &Jvm,
-    bootstrap_servers: &str,
-    brokers: usize,
-    port: u16,
-    offset_flush_interval: Duration,
-    mut launch: Launch,
-) -> Result<Server> {
+/// What distinguishes one worker from another.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WorkerOptions<'a> {
+    pub(super) bootstrap_servers: &'a str,
+    /// Replicas of Connect's own topics.
+    pub(super) replication: usize,
+    pub(super) port: u16,
+    pub(super) offset_flush_interval: Duration,
+    /// Directory of plug-ins.
+    pub(super) plugins: &'a Path,
+}
+
+/// Describes a worker in `directory`.
+pub(super) fn worker(directory: &Path, jvm: &Jvm, options: WorkerOptions<'_>, mut launch: Launch) -> Result<Server> {
     let home = directory.join("connect");
     fs::create_dir_all(&home)?;
     let properties = home.join("worker.properties");
-    let plugins = provision::connect_plugins()?;
-    fs::write(&properties, worker_properties(bootstrap_servers, brokers, port, offset_flush_interval, &plugins))?;
+    fs::write(&properties, worker_properties(options))?;
     launch.program.clone_from(&jvm.java);
-    launch.arguments =
-        jvm.arguments(HEAP_MB, "org.apache.kafka.connect.cli.ConnectDistributed", &[properties.display().to_string()]);
+    launch.arguments = jvm.arguments(HEAP_MB, CONNECT, &[properties.display().to_string()]);
     launch.directory = home;
     Server::new(launch)
 }
 
-fn worker_properties(
-    bootstrap_servers: &str,
-    brokers: usize,
-    port: u16,
-    offset_flush_interval: Duration,
-    plugins: &Path,
-) -> String {
+fn worker_properties(options: WorkerOptions<'_>) -> String {
     // The rebalance delay is 5 minutes by default: Connect would idle that long after its worker or brokers come back.
     format!(
         "bootstrap.servers={bootstrap_servers}
@@ -67,9 +62,11 @@ session.timeout.ms=6000
 heartbeat.interval.ms=2000
 offset.flush.interval.ms={flush}
 ",
-        plugins = plugins.display(),
-        replication = brokers.min(3),
-        flush = offset_flush_interval.as_millis(),
+        bootstrap_servers = options.bootstrap_servers,
+        port = options.port,
+        plugins = options.plugins.display(),
+        replication = options.replication,
+        flush = options.offset_flush_interval.as_millis(),
     )
 }
 

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use anyhow::{Context as _, Result, bail};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
+use super::jvm::{BROKER, Jvm};
 use super::ports::Port;
-use super::provision;
 use super::server::{Launch, Server};
 use crate::stack::{HEALTHY_WITHIN, wait_until};
 
@@ -24,58 +24,11 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 /// Any fixed id does: a stack is alone in its directory and on its ports.
 const CLUSTER_ID: &str = "bmF0aXZlLXN0YWNrLTAwMQ";
 
-/// Logs to standard output, which the server's log file receives.
-pub(super) const LOG4J_CONFIGURATION: &str = "Configuration:
-  Appenders:
-    Console:
-      name: stdout
-      PatternLayout: { pattern: '[%d] %p %m (%c{1})%n' }
-  Loggers:
-    Root: { level: INFO, AppenderRef: { ref: stdout } }
-    Logger:
-      - { name: org.apache.kafka.clients, level: WARN }
-      - { name: org.apache.kafka.connect.runtime.WorkerConfig, level: ERROR }
-";
-
 /// Ports of one broker.
 #[derive(Debug)]
 pub(super) struct BrokerPorts {
     pub(super) client: Port,
     pub(super) controller: Port,
-}
-
-/// How to run a Java server: virtual machine, class path, logging.
-#[derive(Debug, Clone)]
-pub(super) struct Jvm {
-    pub(super) java: PathBuf,
-    pub(super) libraries: PathBuf,
-    pub(super) log4j: PathBuf,
-}
-
-impl Jvm {
-    /// Installs what is missing and writes the logging configuration into `directory`.
-    pub(super) fn prepare(directory: &Path) -> Result<Self> {
-        let log4j = directory.join("log4j2.yaml");
-        fs::write(&log4j, LOG4J_CONFIGURATION).with_context(|| format!("cannot write {}", log4j.display()))?;
-        Ok(Self { java: provision::java()?, libraries: provision::kafka_libraries()?, log4j })
-    }
-
-    /// Arguments that start `main_class` with at most `heap_mb` of heap.
-    pub(super) fn arguments(&self, heap_mb: u32, main_class: &str, arguments: &[String]) -> Vec<String> {
-        let mut all = vec![
-            "-Xms128m".to_owned(),
-            format!("-Xmx{heap_mb}m"),
-            "-XX:+ExitOnOutOfMemoryError".to_owned(),
-            // Keeps hs_err and heap files out of the sources when a server crashes.
-            "-XX:ErrorFile=./hs_err_%p.log".to_owned(),
-            format!("-Dlog4j2.configurationFile={}", self.log4j.display()),
-            "-cp".to_owned(),
-            format!("{}/*", self.libraries.display()),
-            main_class.to_owned(),
-        ];
-        all.extend_from_slice(arguments);
-        all
-    }
 }
 
 /// Describes all brokers of a cluster, formatting the storage of those that have none yet.
@@ -102,7 +55,7 @@ pub(super) fn brokers(
         }
         let mut launch = launch(&format!("broker-{node}"));
         launch.program.clone_from(&jvm.java);
-        launch.arguments = jvm.arguments(heap_mb, "kafka.Kafka", &[properties.display().to_string()]);
+        launch.arguments = jvm.arguments(heap_mb, BROKER, &[properties.display().to_string()]);
         launch.directory = home;
         servers.push(Server::new(launch)?);
     }
@@ -161,14 +114,14 @@ transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
     Ok(text)
 }
 
-/// Waits until the broker is part of the cluster and every partition it has a replica of is led and in sync on it.
-pub(super) fn wait_healthy(
-    node: u8,
-    bootstrap_servers: &str,
-    mut check_running: impl FnMut() -> Result<()>,
-) -> Result<()> {
+/// Waits until the broker answers itself, is part of the cluster, and every partition it has a replica of is led and in
+/// sync on it.
+///
+/// `own_address` is that broker's alone: the others believe in a killed one until its session ends, and would call it
+/// healthy before its successor has even started.
+pub(super) fn wait_healthy(node: u8, own_address: &str, mut check_running: impl FnMut() -> Result<()>) -> Result<()> {
     let client: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap_servers)
+        .set("bootstrap.servers", own_address)
         .set("reconnect.backoff.max.ms", "200")
         // A broker that is not up yet is what is being waited for, not an error to print.
         .set("log_level", "0")

@@ -6,6 +6,7 @@
 //! Layout:
 //! - `options`: what to start, and how
 //! - `provision`: getting the servers onto the machine
+//! - `jvm`: how Java servers are run and made to start fast
 //! - `kafka`, `connect`, `postgres`: configuration and readiness of each kind of server
 //! - `server`, `identity`, `spawner`: one process, which process a pid file means, who starts it
 //! - `program`: processors and sinks beside the servers
@@ -17,6 +18,7 @@
 mod connect;
 mod identity;
 mod janitor;
+mod jvm;
 mod kafka;
 mod lock;
 mod options;

@@ -63,7 +63,12 @@ pub fn end_all(directory: &Path, keep: bool) -> Result<usize> {
     // What uses the servers goes before them, or it would fill its log with their absence.
     let (servers, programs): (Vec<_>, Vec<_>) = processes.into_iter().partition(|process| is_server(&process.name));
     end_processes(&programs)?;
-    end_processes(&servers)?;
+    if keep {
+        end_processes(&servers)?;
+    } else {
+        // Nobody will miss what they would write on a clean stop, and the last brokers of a quorum take long over it.
+        kill_processes(&servers)?;
+    }
     if !keep && directory.join(GUIDE).is_file() {
         fs::remove_dir_all(directory).with_context(|| format!("cannot remove {}", directory.display()))?;
     }
@@ -83,13 +88,22 @@ fn end_processes(processes: &[Recorded]) -> Result<()> {
     let all_gone = || Ok(processes.iter().all(|process| !process.identity.is_alive()).then_some(()));
     // The last brokers of a quorum cannot shut down in an orderly way any more: they are not waited for longer.
     if wait_for("a clean stop", CLEAN_STOP_WITHIN, all_gone).is_err() {
-        let family: Vec<_> = processes
-            .iter()
-            .flat_map(|process| std::iter::once(process.identity.clone()).chain(process.identity.descendants()))
-            .collect();
-        family.iter().try_for_each(|process| process.signal(Signal::KILL))?;
-        wait_until("killed processes to be gone", GONE_WITHIN, || Ok(!family.iter().any(ProcessIdentity::is_alive)))?;
+        kill_processes(processes)?;
     }
+    remove_pid_files(processes)
+}
+
+fn kill_processes(processes: &[Recorded]) -> Result<()> {
+    let family: Vec<_> = processes
+        .iter()
+        .flat_map(|process| std::iter::once(process.identity.clone()).chain(process.identity.descendants()))
+        .collect();
+    family.iter().try_for_each(|process| process.signal(Signal::KILL))?;
+    wait_until("killed processes to be gone", GONE_WITHIN, || Ok(!family.iter().any(ProcessIdentity::is_alive)))?;
+    remove_pid_files(processes)
+}
+
+fn remove_pid_files(processes: &[Recorded]) -> Result<()> {
     for process in processes {
         match fs::remove_file(&process.pid_file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),

@@ -6,7 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -45,6 +45,23 @@ pub(super) struct Launch {
     pub(super) pid_file: PathBuf,
     /// Keeps running after the process that started it (`stack up`); otherwise it dies with it.
     pub(super) outlives_us: bool,
+}
+
+impl Launch {
+    /// Nothing but the places of a process in a stack's directory; what to run is still to be filled in.
+    pub(super) fn in_directory(name: &str, directory: &Path, outlives_us: bool) -> Self {
+        Self {
+            name: name.to_owned(),
+            program: PathBuf::new(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            directory: directory.to_path_buf(),
+            user: None,
+            log: directory.join("logs").join(format!("{name}.log")),
+            pid_file: directory.join("pids").join(format!("{name}.pid")),
+            outlives_us,
+        }
+    }
 }
 
 /// A process that may or may not run at the moment.

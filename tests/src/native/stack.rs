@@ -12,8 +12,10 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 
+use super::connect::WorkerOptions;
 use super::janitor::Janitor;
-use super::kafka::{BrokerPorts, Jvm};
+use super::jvm::Jvm;
+use super::kafka::BrokerPorts;
 use super::options::NativeOptions;
 use super::ports::Port;
 use super::progress::tell;
@@ -69,6 +71,13 @@ impl Ports {
             source: choose(options.source_database, fixed.map(|ports| ports.source_database))?,
             target: choose(options.target_database, fixed.map(|ports| ports.target_database))?,
         })
+    }
+
+    /// Address of one broker.
+    fn broker(&self, node: u8) -> Result<String> {
+        let ports = node.checked_sub(1).and_then(|index| self.brokers.get(usize::from(index)));
+        let ports = ports.with_context(|| format!("this stack has no broker {node}"))?;
+        Ok(format!("127.0.0.1:{}", ports.client.number()))
     }
 
     fn bootstrap_servers(&self) -> String {
@@ -149,7 +158,7 @@ impl NativeStack {
     }
 
     fn start_kafka(&self, options: &NativeOptions) -> Result<BTreeMap<Component, Server>> {
-        let jvm = Jvm::prepare(&self.directory)?;
+        let jvm = Jvm::prepare(&self.directory, self.stays_up)?;
         let bootstrap = self.ports.bootstrap_servers();
         let mut brokers = kafka::brokers(
             &self.directory,
@@ -161,15 +170,21 @@ impl NativeStack {
         )?;
         brokers.iter_mut().try_for_each(Server::start)?;
         for (node, broker) in (1..).zip(&mut brokers) {
-            kafka::wait_healthy(node, &bootstrap, || broker.check_running())?;
+            kafka::wait_healthy(node, &self.ports.broker(node)?, || broker.check_running())?;
         }
         let count = brokers.len();
         let mut servers: BTreeMap<_, _> =
             (1..).zip(brokers).map(|(node, broker)| (Component::Broker(node), broker)).collect();
         if let Some(port) = &self.ports.connect {
-            let flush = options.offset_flush_interval;
-            let launch = self.launch("connect");
-            let mut worker = connect::worker(&self.directory, &jvm, &bootstrap, count, port.number(), flush, launch)?;
+            let plugins = provision::connect_plugins()?;
+            let options = WorkerOptions {
+                bootstrap_servers: &bootstrap,
+                replication: count.min(3),
+                port: port.number(),
+                offset_flush_interval: options.offset_flush_interval,
+                plugins: &plugins,
+            };
+            let mut worker = connect::worker(&self.directory, &jvm, options, self.launch("connect"))?;
             worker.start()?;
             connect::wait_healthy(&connect_url(port), || worker.check_running())?;
             servers.insert(Component::Connect, worker);
@@ -186,17 +201,7 @@ impl NativeStack {
     }
 
     fn launch(&self, name: &str) -> Launch {
-        Launch {
-            name: name.to_owned(),
-            program: PathBuf::new(),
-            arguments: Vec::new(),
-            environment: Vec::new(),
-            directory: self.directory.clone(),
-            user: None,
-            log: self.directory.join("logs").join(format!("{name}.log")),
-            pid_file: self.directory.join("pids").join(format!("{name}.pid")),
-            outlives_us: self.stays_up,
-        }
+        Launch::in_directory(name, &self.directory, self.stays_up)
     }
 
     fn server(&self, component: Component) -> Result<MutexGuard<'_, Server>> {
@@ -281,7 +286,7 @@ impl Stack for NativeStack {
     fn wait_healthy(&self, component: Component) -> Result<()> {
         let check_running = || self.server(component)?.check_running();
         match (component, &self.ports.connect, &self.ports.source, &self.ports.target) {
-            (Component::Broker(node), ..) => kafka::wait_healthy(node, &self.ports.bootstrap_servers(), check_running),
+            (Component::Broker(node), ..) => kafka::wait_healthy(node, &self.ports.broker(node)?, check_running),
             (Component::Connect, Some(port), ..) => connect::wait_healthy(&connect_url(port), check_running),
             (Component::SourceDatabase, _, Some(port), _) | (Component::TargetDatabase, _, _, Some(port)) => {
                 postgres::wait_healthy(port.number(), check_running)

@@ -59,8 +59,13 @@ pub(super) fn java() -> Result<PathBuf> {
     system::require_java()
 }
 
+/// The full version of that `java`, e.g. `17.0.15`.
+pub(super) fn java_version() -> Result<String> {
+    system::java_version(&java()?)
+}
+
 /// Returns `<cache>/<name>`, filling it by `install` when it does not exist yet.
-fn installed(name: &str, title: &str, install: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+pub(super) fn installed(name: &str, title: &str, install: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let cache = paths::cache_directory()?;
     let place = cache.join(name);
     if place.is_dir() {

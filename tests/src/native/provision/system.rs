@@ -33,6 +33,7 @@ pub(super) fn require_java() -> Result<PathBuf> {
     };
     let java = require("Java", &["default-jre-headless"], find)?;
     let version = java_version(&java)?;
+    let version = major_version(&version).with_context(|| format!("{} has the version {version}", java.display()))?;
     if version < JAVA_AT_LEAST {
         bail!(
             "{} is Java {version}; Kafka needs {JAVA_AT_LEAST} or newer. Install one and set JAVA_HOME",
@@ -117,17 +118,23 @@ fn on_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|directory| directory.join(OsStr::new(program))).find(|file| file.is_file())
 }
 
-fn java_version(java: &Path) -> Result<u32> {
+/// The version a `java` tells of itself, e.g. `17.0.15`.
+pub(super) fn java_version(java: &Path) -> Result<String> {
     let output =
         Command::new(java).arg("-version").output().with_context(|| format!("cannot run {}", java.display()))?;
     // `openjdk version "17.0.15" 2025-04-15`, on standard error.
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    major_version(&text).with_context(|| format!("{} does not tell its version: {text}", java.display()))
+    let version =
+        quoted_version(&text).with_context(|| format!("{} does not tell its version: {text}", java.display()))?;
+    Ok(version.to_owned())
 }
 
-fn major_version(text: &str) -> Option<u32> {
-    let quoted = text.split('"').nth(1)?;
-    quoted.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
+fn quoted_version(text: &str) -> Option<&str> {
+    text.split('"').nth(1)
+}
+
+fn major_version(version: &str) -> Option<u32> {
+    version.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -136,9 +143,11 @@ mod tests {
 
     #[test]
     fn reads_the_major_version_java_prints() {
-        assert_eq!(major_version("openjdk version \"17.0.15\" 2025-04-15\nOpenJDK …"), Some(17));
-        assert_eq!(major_version("openjdk version \"21-ea\" 2023"), Some(21));
-        assert_eq!(major_version("java: not found"), None);
+        let text = "openjdk version \"17.0.15\" 2025-04-15\nOpenJDK …";
+        assert_eq!(quoted_version(text), Some("17.0.15"));
+        assert_eq!(major_version("17.0.15"), Some(17));
+        assert_eq!(major_version("21-ea"), Some(21));
+        assert_eq!(quoted_version("java: not found"), None);
     }
 
     #[test]
