@@ -98,44 +98,11 @@ impl Row {
     }
 }
 
-/// The changelog record's JSON, as the wire contract has it, with a generation wide enough for an lsn.
-#[derive(Serialize, Deserialize)]
-struct Wire {
-    format: u64,
-    good_id: Option<i64>,
-    pieces: Option<i64>,
-    generation: u64,
-    streaming: bool,
-    lsn: u64,
-    commit_lsn: Option<u64>,
-    ts_ms: i64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    incremental_ts_ms: Option<i64>,
-}
-
-/// Read when the rest cannot be: a newer format is to be called newer, not malformed.
-#[derive(Deserialize)]
-struct FormatOnly {
-    format: u64,
-}
-
 impl Row {
     /// Appends the value of the row's changelog record.
     pub fn encode_changelog(&self, out: &mut Vec<u8>) {
-        let wire = Wire {
-            format: schemas::FORMAT,
-            good_id: self.content.map(|content| content.good_id),
-            pieces: self.content.map(|content| content.pieces),
-            generation: self.generation,
-            streaming: self.streaming,
-            lsn: self.lsn,
-            commit_lsn: self.commit_lsn,
-            ts_ms: self.ts_ms,
-            incremental_ts_ms: self.incremental_ts_ms,
-        };
-        // Numbers to memory: cannot fail.
-        let written = serde_json::to_writer(out, &wire);
-        debug_assert!(written.is_ok());
+        let Self { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms } = *self;
+        TransactionRecord { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms }.encode(out);
     }
 
     /// Reads the value of a row's changelog record.
@@ -143,23 +110,8 @@ impl Row {
     /// # Errors
     /// [`DecodeError`] for a newer format or anything that is not such a record.
     pub fn decode_changelog(value: &[u8]) -> Result<Self, DecodeError> {
-        const RECORD: &str = "changelog";
-        let malformed = |detail: String| DecodeError::Malformed { record: RECORD, detail };
-        let wire = serde_json::from_slice::<Wire>(value);
-        let found = match &wire {
-            Ok(wire) => wire.format,
-            Err(_) => serde_json::from_slice::<FormatOnly>(value).map_or(schemas::FORMAT, |only| only.format),
-        };
-        if found > schemas::FORMAT {
-            return Err(DecodeError::FormatNewer { record: RECORD, found, supported: schemas::FORMAT });
-        }
-        let Wire { good_id, pieces, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms, .. } =
-            wire.map_err(|error| malformed(error.to_string()))?;
-        let content = match (good_id, pieces) {
-            (Some(good_id), Some(pieces)) => Some(Content { good_id, pieces }),
-            (None, None) => None,
-            _ => return Err(malformed("only one of good_id and pieces is null".to_owned())),
-        };
+        let TransactionRecord { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms } =
+            TransactionRecord::decode(value)?;
         Ok(Self { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms })
     }
 }

@@ -13,8 +13,8 @@ use crate::{MOVEMENTS, SOURCE, StockApplication, Wiring};
 
 /// Replays a log into empty stores with a fresh application.
 pub(super) fn restored(world: &World, log: &[Written]) -> BTreeMap<StatePartition, Store> {
-    let mut application = StockApplication::new(world.application.settings().clone(), crate::Silent);
-    let mut state: BTreeMap<StatePartition, Store> = BTreeMap::new();
+    let mut replaying = StockApplication::new(world.application.settings().clone(), crate::Silent);
+    let mut rebuilt: BTreeMap<StatePartition, Store> = BTreeMap::new();
     for written in log {
         let stage = match written.target.topic {
             topic if topic == Wiring::DEFAULT.transactions => SOURCE,
@@ -24,10 +24,10 @@ pub(super) fn restored(world: &World, log: &[Written]) -> BTreeMap<StatePartitio
         let partition = StatePartition { stage, partition: written.target.partition };
         let (key, value) = (written.key.as_deref(), written.value.as_deref());
         let record = record(written.target.topic.0, partition.partition, 0, key, value, &NoHeaders);
-        let write = application.restore(partition, &record).unwrap().unwrap();
-        state.entry(partition).or_default().apply(&[write], &Progress::default()).unwrap();
+        let write = replaying.restore(partition, &record).unwrap().unwrap();
+        rebuilt.entry(partition).or_default().apply(&[write], &Progress::default()).unwrap();
     }
-    state
+    rebuilt
 }
 
 /// The newest record of each key, as compaction leaves it.
@@ -75,7 +75,8 @@ fn the_epoch_is_found_again_in_the_restored_sums() {
     // Another good of the same output partition.
     let partition = world.log.iter().find(|it| it.target.topic == Wiring::DEFAULT.deltas).unwrap().target.partition;
     let partitions = world.application.settings().movements_partitions;
-    let other = (3..).find(|good| schemas::partitioner::partition_for_good(*good, partitions) == partition).unwrap();
+    let other =
+        (3..1_000).find(|good| schemas::partitioner::partition_for_good(*good, partitions) == partition).unwrap();
     let mut open = world.begin();
     world.streamed(&mut open, 2, 11, other, 1);
     world.commit(open);

@@ -243,7 +243,7 @@ impl World {
         chunks
     }
 
-    /// What read_committed readers find on the deltas topic, in order per partition.
+    /// What `read_committed` readers find on the deltas topic, in order per partition.
     pub(super) fn deltas(&self) -> Vec<StockDelta> {
         let deltas = self.log.iter().filter(|record| record.target.topic == Wiring::DEFAULT.deltas);
         deltas.map(|it| StockDelta::decode(it.key.as_ref().unwrap(), it.value.as_ref().unwrap()).unwrap()).collect()

@@ -13,7 +13,7 @@ const PARTITIONS: i32 = 10;
 
 fn text(path: &str) -> String {
     let bytes = std::fs::read(format!("{DATA}{path}")).unwrap_or_else(|error| panic!("{DATA}{path}: {error}"));
-    if !path.ends_with(".gz") {
+    if !bytes.starts_with(&[0x1f, 0x8b]) {
         return String::from_utf8(bytes).unwrap();
     }
     let mut text = String::new();

@@ -111,6 +111,12 @@ impl Model {
         self.logs[partition].push(change);
     }
 
+    fn append_all(&mut self, changes: Vec<RowChange>) {
+        for change in changes {
+            self.append(change);
+        }
+    }
+
     fn change(&mut self, row: u8, content: Option<(u8, i8)>) -> Option<RowChange> {
         if self.locked.contains(&row) || content.is_none() && !self.truth.contains_key(&row) {
             return None;
@@ -175,7 +181,7 @@ impl Model {
         } else {
             records.truncate(records.len() / 2);
         }
-        records.iter().cloned().for_each(|record| self.append(record));
+        self.append_all(records.clone());
         self.older_snapshot_records = std::mem::replace(&mut self.snapshot_records, records);
         if !complete {
             // A snapshot cut short is never streamed from: the connector begins again.
@@ -207,7 +213,7 @@ impl Model {
                     self.down = false;
                     let from = self.sent.len().saturating_sub(again.into());
                     let again: Vec<RowChange> = self.sent[from..].to_vec();
-                    again.into_iter().for_each(|change| self.append(change));
+                    self.append_all(again);
                     let now = self.clock;
                     self.send_waiting(now);
                 }
@@ -216,12 +222,12 @@ impl Model {
             Step::Incremental => self.incremental(),
             Step::LateSnapshotRecords { count } => {
                 let late: Vec<RowChange> = self.older_snapshot_records.iter().take(count.into()).cloned().collect();
-                late.into_iter().for_each(|change| self.append(change));
+                self.append_all(late);
             }
             Step::LateStreamed { count } => {
                 let known = |change: &&RowChange| change.source.commit_lsn.is_some();
                 let late: Vec<RowChange> = self.older_sent.iter().filter(known).take(count.into()).cloned().collect();
-                late.into_iter().for_each(|change| self.append(change));
+                self.append_all(late);
             }
             Step::Retry { partition, count } => {
                 let log = &mut self.logs[usize::from(partition)];

@@ -47,6 +47,7 @@ impl One {
     }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "as it stands in a decision")]
 fn movement(good_id: i64, delta: i128, transactions: i64) -> Option<Movement> {
     Some(Movement { good_id, delta, transactions })
 }
