@@ -187,7 +187,13 @@ impl Broker {
         }
     }
 
-    /// Some undecided transaction or unwritten marker of `partition`, for messages.
+    /// Inputs that no living consumer holds: while there are any, an idle group is a stuck one.
+    pub fn unassigned(&self) -> Vec<TopicPartition> {
+        let held = |input: &TopicPartition| self.clients.iter().any(|it| !it.dead && it.held().contains(input));
+        self.group.inputs().iter().copied().filter(|input| !held(input)).collect()
+    }
+
+    /// Whether every transaction is decided and every marker written.
     pub fn is_settled(&self) -> bool {
         self.coordinator.is_quiet() && self.partitions.values().all(|log| !log.has_any_open())
     }

@@ -12,7 +12,7 @@ use processor_engine::cluster::{
     Cluster, CommittedOffset, Delivered, GroupConsumer, Headers, LogEnds, LogReader, NewRecord, OffsetToCommit, Polled,
     Read, Record, TransactionalProducer,
 };
-use processor_engine::{Failure, Stop, TopicIndex, TopicPartition};
+use processor_engine::{Failure, TopicIndex, TopicPartition};
 
 use crate::broker::{Broker, ClientId};
 use crate::coordinator::{Identity, Refusal};
@@ -55,9 +55,11 @@ fn unknown_partition(partition: TopicPartition) -> Failure {
     Failure::stop("SIMULATED_UNKNOWN_PARTITION", format!("{partition:?}"), "this is a defect of the test")
 }
 
+/// Not a stop: a member that was paused while others consumed and purged a repartition topic wakes up below
+/// the log start and only has to learn that it was overtaken. What is really lost is refused when the
+/// partition is started again.
 fn out_of_range(partition: TopicPartition, position: i64) -> Failure {
-    let what = format!("position {position} of {partition:?} is out of range");
-    Failure::Stop(Stop { code: "OFFSET_OUT_OF_RANGE", what, remedy: "see the log".into() })
+    Failure::Rebuild(format!("position {position} of {partition:?} is out of range"))
 }
 
 /// A partition being read.
@@ -142,10 +144,13 @@ impl GroupConsumer for SimulatedConsumer<'_> {
 
     fn poll(&mut self, timeout: Duration, on_record: &mut dyn FnMut(&Record<'_>)) -> Result<Polled, Failure> {
         let (client, handle, positions) = (self.client, &self.handle, &mut self.positions);
-        let event = handle.call(Call::Poll, Failure::Rebuild, |broker, _| {
+        // A poll that fails takes nothing out of the client's queues.
+        handle.call(Call::Poll, Failure::Rebuild, |_, _| Ok(()))?;
+        let event = {
+            let mut broker = handle.world.broker.borrow_mut();
             broker.background(client);
-            Ok(broker.clients.get_mut(client).and_then(MemberClient::deliver))
-        })?;
+            broker.clients.get_mut(client).and_then(MemberClient::deliver)
+        };
         if let Some(event) = event {
             handle.trace(|| format!("rebalance: {event:?}"));
             return Ok(Polled::Rebalance(event));
@@ -398,9 +403,8 @@ impl LogReader for SimulatedReader<'_> {
             let mut random = handle.world.random.borrow_mut();
             (random.below(positions.len()), random.chance(EMPTY_POLLS))
         };
-        let found = handle.call(Call::Read, Failure::Rebuild, |broker, _| {
-            if empty { Ok(Found::Nothing) } else { look(broker, rotated(positions, by)) }
-        })?;
+        handle.call(Call::Read, Failure::Rebuild, |_, _| Ok(()))?;
+        let found = if empty { Found::Nothing } else { look(&handle.world.broker.borrow(), rotated(positions, by))? };
         match found {
             Found::Record(partition, offset, record) => {
                 handle.trace(|| format!("replays {partition:?} {offset}"));
@@ -439,7 +443,7 @@ impl<'y> Cluster for SimulatedCluster<'y> {
     fn consumer(&mut self) -> Result<SimulatedConsumer<'y>, Failure> {
         let world = &self.handle.world;
         let quiet = world.chance(world.faults.get().quiet_rejoin);
-        let client = self.handle.call(Call::Describe, Failure::Rebuild, |broker, _| {
+        let client = self.handle.call(Call::Consumer, Failure::Rebuild, |broker, _| {
             let mut client = MemberClient::default();
             client.rejoin_quietly(quiet);
             broker.clients.push(client);

@@ -60,6 +60,11 @@ impl Group {
         Self { inputs, ..Self::default() }
     }
 
+    /// Everything the group reads.
+    pub fn inputs(&self) -> &[TopicPartition] {
+        &self.inputs
+    }
+
     /// Current generation.
     pub fn generation(&self) -> i32 {
         self.generation

@@ -95,7 +95,7 @@ impl MemberClient {
         self.must_rejoin = false;
         if !self.quiet || self.unanswered {
             self.queue.clear();
-            self.queue.push_back(Rebalance::Lost(self.held.iter().copied().collect()));
+            self.queue.push_back(Rebalance::Lost(Vec::new()));
         } else if !self.queue.is_empty() {
             // What was queued belongs to the membership that ended; nothing of it was delivered.
             self.queue.clear();
@@ -124,12 +124,14 @@ impl MemberClient {
         let added: Vec<_> = assigned.difference(&self.held).copied().collect();
         if self.member.is_some() {
             self.generation = Some(generation);
+            self.held_since = generation;
         } else {
             self.hidden = Some((member, generation));
         }
-        self.held_since = generation;
         if !revoked.is_empty() {
-            self.queue.push_back(Rebalance::Revoke(revoked));
+            // What a quiet rejoin could not keep is somebody else's already; nothing is left to be given up.
+            let lost = self.member.is_none();
+            self.queue.push_back(if lost { Rebalance::Lost(revoked) } else { Rebalance::Revoke(revoked) });
             self.must_rejoin = true;
         }
         self.queue.push_back(Rebalance::Assign(added));
@@ -141,14 +143,17 @@ impl MemberClient {
             return None;
         }
         let mut event = self.queue.pop_front()?;
-        if let Rebalance::Lost(lost) = &mut event {
-            // Partitions taken between the eviction and now are lost as well.
-            *lost = self.held.iter().copied().collect();
+        if let Rebalance::Lost(lost) = &mut event
+            && lost.is_empty()
+        {
+            // Everything held now: what was taken between the eviction and now is lost as well.
+            lost.extend(&self.held);
         }
         self.unanswered = true;
         if let Some((member, generation)) = self.hidden.take() {
             self.member = Some(member);
             self.generation = (generation >= 0).then_some(generation);
+            self.held_since = self.held_since.max(generation);
         }
         Some(event)
     }

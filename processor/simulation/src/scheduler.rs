@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 
 /// Lines of the trace kept for printing.
-const TRACE_LINES: usize = 20_000;
+const TRACE_LINES: usize = 1_000_000;
 
 /// Seeded random numbers.
 #[derive(Debug)]

@@ -26,8 +26,8 @@ use crate::world::{CRASHED, Handle, Pause, Process, World};
 const STACK_BYTES: usize = 512 << 10;
 /// The broker's transaction timeout, virtual.
 const TRANSACTION_TIMEOUT_MS: u64 = 10_000;
-/// Steps within which a run without faults must settle, per instance.
-const SETTLE_STEPS: u64 = 100_000;
+/// Rounds over all instances within which a run without faults must settle.
+const SETTLE_STEPS: u64 = 20_000;
 /// Of 10,000 steps: dead members counted out, markers written, background rounds, restarts.
 const HOUSEKEEPING: u32 = 500;
 
@@ -252,8 +252,12 @@ impl<S: Scenario> Simulation<S> {
 
     /// Everything that may happen beside the workers.
     fn disturb(&mut self) {
-        self.housekeeping();
         let faults = self.world.faults.get();
+        if self.world.chance(faults.compact) {
+            // First of all: the scenario has seen everything that is visible now.
+            compact(&self.setup.topology, &mut self.world.broker.borrow_mut());
+        }
+        self.housekeeping();
         if self.world.chance(faults.crash) {
             self.crash();
         }
@@ -288,9 +292,6 @@ impl<S: Scenario> Simulation<S> {
                 self.world.trace.line(|| format!("--- the transaction of producer {producer} times out"));
                 broker.expire_transaction(producer);
             }
-        }
-        if self.world.chance(faults.compact) {
-            compact(&self.setup.topology, &mut broker);
         }
     }
 
@@ -403,6 +404,9 @@ impl<S: Scenario> Simulation<S> {
         let exit = match coroutine.resume(()) {
             CoroutineResult::Yield(Pause::Call(_)) => return Ok(()),
             CoroutineResult::Yield(Pause::Step(step)) => {
+                if instance.last != Some(step) {
+                    self.world.trace.line(|| format!("{} is {step:?}", instance.name));
+                }
                 instance.last = Some(step);
                 return Ok(());
             }
@@ -455,14 +459,18 @@ impl<S: Scenario> Simulation<S> {
             }
             self.count(|counts| counts.steps += count);
             self.scenario.observe(&self.world.broker.borrow())?;
-            let idle = fed && self.instances.iter().all(|instance| instance.last == Some(Step::Idle));
+            let assigned = self.world.broker.borrow().unassigned().is_empty();
+            let idle = fed && assigned && self.instances.iter().all(|instance| instance.last == Some(Step::Idle));
             idle_rounds = if idle { idle_rounds + 1 } else { 0 };
             if idle_rounds > 50 {
                 return Ok(());
             }
         }
         let last: BTreeMap<_, _> = self.instances.iter().map(|instance| (&instance.name, instance.last)).collect();
-        Err(format!("does not settle without faults: {last:?}"))
+        let broker = self.world.broker.borrow();
+        let (unassigned, clients) = (broker.unassigned(), broker.clients.iter().filter(|it| !it.dead));
+        self.world.trace.line(|| format!("{:?}\n{:?}", broker.group, clients.collect::<Vec<_>>()));
+        Err(format!("does not settle without faults: {last:?}, unassigned {unassigned:?}"))
     }
 }
 
