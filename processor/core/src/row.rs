@@ -3,8 +3,7 @@
 //! Owns the row's two forms: a compact binary value in the store and the JSON record in the changelog. Knows no
 //! order: which of two positions is newer depends on the partition's [`crate::Generations`].
 
-use schemas::{Content, DecodeError};
-use serde::{Deserialize, Serialize};
+use schemas::{Content, DecodeError, TransactionRecord};
 
 use crate::encoding::{Damaged, push, push_signed, take, take_signed};
 
