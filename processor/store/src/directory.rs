@@ -50,7 +50,7 @@ struct Format {
 pub(crate) struct Directory {
     path: PathBuf,
     /// Holds the lock: the kernel releases it when the process ends, however it ends.
-    _lock: File,
+    lock: File,
 }
 
 impl Directory {
@@ -73,11 +73,21 @@ impl Directory {
             check_empty(&path)?;
             create_identity(&path, application_id, cluster_id).map_err(refused)?;
         }
-        Ok(Self { path, _lock: lock })
+        Ok(Self { path, lock })
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child that another thread has just forked shares it until it
+        // executes its program.
+        if let Err(error) = rustix::fs::flock(&self.lock, FlockOperation::Unlock) {
+            tracing::warn!(path = %self.path.display(), %error, "the state directory cannot be unlocked");
+        }
     }
 }
 

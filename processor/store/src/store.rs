@@ -14,11 +14,11 @@ use std::time::Duration;
 use processor_engine::store::StateStore;
 use processor_engine::{Failure, StatePartition};
 
-use crate::directory::{APPLICATION_ID_INVALID, Directory, is_plain_name, unusable};
+use crate::directory::{APPLICATION_ID_INVALID, Directory, is_plain_name};
 use crate::environment::DATA_FILE;
 use crate::marker::{self, Left, Trust};
 use crate::partition::{LocalPartition, remove_files};
-use crate::trouble::Trouble;
+use crate::trouble::{Trouble, io_failure};
 use crate::verify;
 
 /// When a partition's whole file is read and checked before use. Its header and size always are.
@@ -130,7 +130,7 @@ impl LocalStore {
             }
             let folder = self.shared.folder(*partition);
             sync_and_mark(&folder, self.shared.options.boot_id.as_deref())
-                .map_err(|error| unusable(&format!("{}: {error}", folder.display())))?;
+                .map_err(|error| io_failure(&folder, &error))?;
             slot.marked = false;
         }
         Ok(())
@@ -144,9 +144,7 @@ impl LocalStore {
         }
         let folder = self.shared.folder(partition);
         match fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(unusable(&format!("{}: {error}", folder.display())))
-            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_failure(&folder, &error)),
             _ => {
                 slots.remove(&partition);
                 Ok(true)
@@ -168,7 +166,7 @@ impl StateStore for LocalStore {
         let shared = &self.shared;
         let (lease, slot) = shared.lease(partition)?;
         let folder = lease.folder().to_owned();
-        let refused = |error: io::Error| Trouble::Io(error).into_failure(&folder);
+        let refused = |error: io::Error| io_failure(&folder, &error);
         fs::create_dir_all(&folder).map_err(refused)?;
         if !slot.sound
             && let Err(reason) = shared.judge(&folder).map_err(refused)?

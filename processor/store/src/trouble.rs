@@ -3,6 +3,7 @@
 //! Nothing is retried here, and nothing is discarded here; see `partition` and `store`.
 
 use std::io;
+use std::path::Path;
 
 use heed::MdbError;
 use processor_engine::Failure;
@@ -53,25 +54,42 @@ impl From<io::Error> for Trouble {
 }
 
 impl Trouble {
-    /// What the engine is told. `place` names the partition's folder.
-    pub(crate) fn into_failure(self, place: &std::path::Path) -> Failure {
-        let place = place.display();
+    /// What the engine is told. `folder` is the partition's.
+    pub(crate) fn into_failure(self, folder: &Path) -> Failure {
+        let place = folder.display();
         match self {
             Self::Damaged(what) => Failure::Rebuild(format!(
                 "the state in {place} is damaged ({what}); it is discarded and restored from the changelog"
             )),
             Self::MapFull => Failure::Rebuild(format!("the state in {place} has outgrown its address space")),
             Self::Handle(what) => Failure::Rebuild(format!("the state in {place} has to be opened again ({what})")),
-            Self::Io(error) if is_full(&error) => Failure::stop(
-                STATE_DISK_FULL,
-                format!("no room to write the state in {place}: {error}"),
-                "free space on that file system or raise its quota, then start again; nothing is lost, the changelog has it",
-            ),
-            Self::Io(error) => unusable(&format!("the state in {place} cannot be read or written: {error}")),
+            Self::Io(error) => io_failure(folder, &error),
         }
     }
 }
 
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+/// An operating system error on a partition's folder, for the operator.
+pub(crate) fn io_failure(folder: &Path, error: &io::Error) -> Failure {
+    let place = folder.display();
+    if is_full(folder, error) {
+        return Failure::stop(
+            STATE_DISK_FULL,
+            format!("no room to write the state in {place}: {error}"),
+            "free space on that file system or raise its quota, then start again; nothing is lost, the changelog has it",
+        );
+    }
+    unusable(&format!("the state in {place} cannot be read or written: {error}"))
+}
+
+/// LMDB answers a write cut short by a full disk with the same code as a broken disk: what is left of the
+/// file system tells them apart.
+fn is_full(folder: &Path, error: &io::Error) -> bool {
+    const LITTLE: u64 = 1 << 20;
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => true,
+        _ if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+            rustix::fs::statvfs(folder).is_ok_and(|left| left.f_bavail.saturating_mul(left.f_frsize) < LITTLE)
+        }
+        _ => false,
+    }
 }
