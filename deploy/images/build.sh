@@ -7,6 +7,8 @@
 #
 # IMAGE: kafka connect registry postgres processor sink (default: all). --no-pull never asks an image registry.
 # IMAGES_CACHE (default .images/cache) keeps what was downloaded. Needs root for debootstrap only.
+# IMAGES_PROGRAMS names a directory with our two compiled already (tests and demo: one build for everything); nothing
+# is compiled then.
 set -euo pipefail
 HERE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 . "$HERE/../lib.sh"
@@ -137,16 +139,21 @@ ensure_postgres() { have "$POSTGRES_TAG" || { ensure_base; build "$POSTGRES_TAG"
 # ours NAME: with the binary compiled here, when there is a compiler and no pulled base means no rust image either.
 ours() {
   local name=$1 context=$CACHE/context/$1 inputs
-  if ! command -v cargo >/dev/null; then
+  if [ -z "${IMAGES_PROGRAMS:-}" ] && ! command -v cargo >/dev/null; then
     quietly "build-$name" "$DOCKER" build -t "stock-$name" -f "$HERE/$name/Dockerfile" "$ROOT"
     return
   fi
   ensure_base
-  say "compiling $name (release) …"
-  (cd "$ROOT" && cargo build --release --locked -p "$name" >&2) || fail IMAGE-COMPILE "$name does not compile" "see above"
+  local programs=${IMAGES_PROGRAMS:-}
+  if [ -z "$programs" ]; then
+    programs=${CARGO_TARGET_DIR:-$ROOT/target}/release
+    say "compiling $name (release) …"
+    (cd "$ROOT" && cargo build --release --locked -p "$name" >&2) || fail IMAGE-COMPILE "$name does not compile" "see above"
+  fi
+  [ -x "$programs/$name" ] || fail IMAGE-PROGRAM "there is no $name in $programs" "compile it, or unset IMAGES_PROGRAMS"
   rm -rf "$context"
   mkdir -p "$context"
-  cp "${CARGO_TARGET_DIR:-$ROOT/target}/release/$name" "$context/"
+  cp "$programs/$name" "$context/"
   inputs=$(fingerprint "$HERE/$name")-$(sha256sum "$context/$name" | cut -c1-32)
   if [ "$(label "stock-$name")" = "$inputs" ]; then
     say "stock-$name: up to date"
@@ -175,7 +182,7 @@ main() {
     case "$argument" in
       --no-pull) PULL=no ;;
       kafka | connect | registry | postgres | processor | sink) wanted+=("$argument") ;;
-      *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+      *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
   done
   find_docker || fail ENGINE-DOWN "no container engine answers" "run deploy/engine.sh up"

@@ -1,0 +1,42 @@
+# Two commands matter: make demo, make test. The rest serves them; `make help` lists everything.
+#
+# Everything is compiled with cargo's dev profile (dependencies optimised), so that demo, tests and images share one build.
+
+SHELL := /bin/bash
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# What demo and tests run: compiled once, used by the native stack and copied into the images.
+export STACK_PROGRAMS := $(abspath $(TARGET)/debug)
+export IMAGES_PROGRAMS := $(STACK_PROGRAMS)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo down status test check toolchain programs
+
+help: ## Shows this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+demo: programs ## Starts the whole system, shows it at work, leaves it up (DEMO_BACKEND=native|compose)
+	@$(STACK_PROGRAMS)/demo up
+
+down: toolchain ## Removes what `make demo` started: processes, containers, volumes, directories
+	@[ -x $(STACK_PROGRAMS)/demo ] || cargo build --locked -p tests --bin demo
+	@$(STACK_PROGRAMS)/demo down
+
+status: toolchain ## Says what `make demo` has left up
+	@[ -x $(STACK_PROGRAMS)/demo ] || cargo build --locked -p tests --bin demo
+	@$(STACK_PROGRAMS)/demo status
+
+test: toolchain ## Every test, from unit tests to end-to-end scenarios on real servers
+	@tests/run.sh
+
+check: toolchain ## Formatting, lints, and licences where cargo-deny is installed
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny --all-features check bans licenses sources; \
+	 else echo "cargo-deny is not installed, licences are not checked (cargo install --locked cargo-deny)"; fi
+
+toolchain:
+	@command -v cargo >/dev/null || { echo "cargo is missing. To do: install Rust 1.88 or newer, https://rustup.rs" >&2; exit 1; }
+	@deploy/install-build-deps.sh
+
+programs: toolchain
+	cargo build --locked -p tests -p processor -p sink --bins

@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Runs every test: formatting, lints, unit and property tests, the crash model, integration tests on the native stack,
+# end-to-end scenarios on docker compose. `make test` calls it; the last line is "N passed, N failed".
+#
+# STACK_REQUIRE_COMPOSE=1  a machine without a container engine fails the tests instead of skipping the scenarios there
+# RUST_TEST_THREADS        tests at the same time within one test program (2: each may run servers of its own)
+set -uo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+TARGET=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+LOG=$TARGET/test.log
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-2}
+# The programs that native and compose stacks run: compiled here, once.
+export STACK_PROGRAMS=$TARGET/debug IMAGES_PROGRAMS=$TARGET/debug
+engine_started=
+failed_steps=()
+
+say() { printf '\n== %s (%s s)\n' "$*" "$SECONDS"; }
+
+step() { # step NAME COMMAND…: a failed step does not keep the others from running
+  say "$1"
+  "${@:2}" || { failed_steps+=("$1"); return 1; }
+}
+
+clean_up() {
+  [ -z "$engine_started" ] || deploy/engine.sh down
+}
+trap clean_up EXIT
+
+# An engine that answers is used, otherwise one is started and ended again. Without any the scenarios skip themselves,
+# loudly, or fail where they are required.
+container_engine() {
+  deploy/engine.sh status && return
+  deploy/engine.sh up || return
+  engine_started=yes
+}
+
+programs() { cargo build --locked --workspace --bins; }
+
+tests() {
+  cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$LOG"
+  return "${PIPESTATUS[0]}"
+}
+
+# summary: adds up the "test result:" lines of all test programs.
+summary() {
+  awk -v steps="${failed_steps[*]:-}" '
+    /^test result:/ { passed += $4; failed += $6; ignored += $8 }
+    END {
+      if (steps != "") printf "steps that failed: %s\n", steps
+      if (ignored) printf "%d ignored\n", ignored
+      printf "%d passed, %d failed\n", passed, failed
+    }' "$LOG"
+}
+
+mkdir -p "$TARGET"
+: >"$LOG"
+step "build dependencies" deploy/install-build-deps.sh || exit 1
+step "formatting" cargo fmt --all --check
+step "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
+if step "programs" programs; then
+  say "container engine"
+  if container_engine; then
+    step "images" deploy/images/build.sh && export STACK_IMAGES_AS_THEY_ARE=1
+  elif [ -n "${STACK_REQUIRE_COMPOSE:-}" ]; then
+    failed_steps+=("container engine")
+  else
+    echo "*** NO CONTAINER ENGINE: the scenarios on docker compose are SKIPPED, not passed (see above) ***"
+  fi
+fi
+step "tests" tests
+say "summary"
+summary
+[ "${#failed_steps[@]}" = 0 ]
