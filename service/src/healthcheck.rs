@@ -6,6 +6,8 @@ use crate::errors::Exit;
 
 /// Flags of `healthcheck`; `--http` is the same setting as that of `run`, so that both agree when it is a variable.
 #[derive(Debug, Clone, clap::Args)]
+// No group: its name would be the struct's and collide with those of the program's own arguments.
+#[group(skip)]
 pub struct Arguments {
     /// Address (host:port) of the program to ask
     #[arg(long, default_value = crate::http::DEFAULT_ADDRESS, value_name = "ADDRESS")]

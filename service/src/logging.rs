@@ -22,6 +22,8 @@ pub enum LogFormat {
 
 /// The logging flags that every subcommand shares; flatten into the program's own arguments.
 #[derive(Debug, Clone, clap::Args)]
+// No group: its name would be the struct's and collide with those of the program's own arguments.
+#[group(skip)]
 pub struct Arguments {
     /// Form of the log lines
     #[arg(long, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]

@@ -145,3 +145,27 @@ impl Shared<'_> {
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    fn words(text: &str) -> Vec<OsString> {
+        text.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_documented_command_lines_are_understood() {
+        let run = "sink run --bootstrap-servers localhost:29092 --topic-prefix warehouse.stock --group-id stock-sink \
+                   --database-url postgres://postgres:postgres@localhost/remains --http 0.0.0.0:8080 --transaction-log";
+        let parsed = configuration::parse_from::<Program>("SINK", words(&run.replace('\\', "")), []).unwrap();
+        let Verb::Run(arguments) = parsed.arguments.verb else { panic!("not run") };
+        assert!(arguments.transaction_log && Settings::new(&arguments, parsed.kafka).is_ok());
+        let check = configuration::parse_from::<Program>("SINK", words("sink healthcheck --http 127.0.0.1:1"), []);
+        assert!(
+            matches!(check.unwrap().arguments.verb, Verb::Healthcheck(arguments) if arguments.http == "127.0.0.1:1")
+        );
+    }
+}

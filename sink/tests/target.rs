@@ -33,7 +33,9 @@ impl Bench {
 
     async fn write(&mut self, from: Progress, to: Progress, goods: &[Remains]) -> Result<Written, Failure> {
         let mut deltas = Deltas::default();
-        goods.iter().for_each(|good| deltas.add(*good));
+        for good in goods {
+            deltas.add(*good);
+        }
         let advance = Advance { partition: 3, from, to };
         self.target.apply(TOPIC, &deltas, &[advance]).await.map(|(written, _)| written)
     }
@@ -43,6 +45,7 @@ impl Bench {
         sqlx::query_as(rows).fetch_all(&mut self.sql).await.unwrap()
     }
 
+    #[expect(clippy::indexing_slicing, reason = "a row is always given")]
     async fn progress(&mut self) -> Progress {
         self.target.progress(TOPIC, &[3]).await.unwrap()[&3]
     }

@@ -28,6 +28,8 @@ use crate::errors::Coded;
 
 /// The arguments that every `run` has; flatten them into the program's own.
 #[derive(Debug, Clone, clap::Args)]
+// No group: its name would be the struct's and collide with those of the program's own arguments.
+#[group(skip)]
 pub struct Common {
     /// TOML file with settings; flags and environment variables count more
     #[arg(long, value_name = "FILE")]
