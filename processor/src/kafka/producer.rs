@@ -176,8 +176,16 @@ impl KafkaProducer {
     }
 
     /// A record that was not delivered has put the transaction into the abortable state.
+    ///
+    /// The report may only say "purged": then something else failed first (a lost producer id, a missing
+    /// right), and the code of that decides. Beginning a transaction while one is open is refused without any
+    /// effect, and the refusal carries the reason; no other call tells it without risking a commit.
     fn not_delivered(&self, error: NativeError) -> Failure {
-        self.failure(&NativeError { abortable: true, ..error }, "delivering records")
+        let reason = match self.client.begin_transaction().map_err(|refused| NativeError::of(&refused)) {
+            Err(reason) if reason.abortable || reason.fatal => reason,
+            _ => NativeError { abortable: true, ..error },
+        };
+        self.failure(&reason, "delivering records")
     }
 }
 

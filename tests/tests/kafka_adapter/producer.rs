@@ -141,7 +141,14 @@ fn a_record_larger_than_the_topic_takes_stops_with_a_code() -> Result<()> {
     let refused = producer.flush();
     ensure!(matches!(&refused, Err(Failure::Stop(stop)) if stop.code == "RECORD_TOO_LARGE"), "{refused:?}");
     producer.abort()?;
-    commit_records(&mut producer, at(CHANGELOG, 0), &["small"])?;
+    // librdkafka leaves a gap in the sequence numbers there: the next transaction fails once more, for the broker's
+    // answer to the gap, and its abort takes a new epoch.
+    if let Err(failure) = commit_records(&mut producer, at(CHANGELOG, 0), &["small"]) {
+        ensure!(matches!(failure, Failure::Abort(_)), "{failure}");
+        ensure!(!failure.to_string().contains("Purged"), "the reason is hidden: {failure}");
+        producer.abort()?;
+        commit_records(&mut producer, at(CHANGELOG, 0), &["small"])?;
+    }
     Ok(())
 }
 
