@@ -9,7 +9,7 @@
 //! It guards invariant 5 (a killed process loses nothing: every batch is one LMDB transaction, and the
 //! operating system keeps what a dead process has written) and its part of invariant 6 (a foreign or newer
 //! directory stops the process, and is never wiped). After a *power cut* nothing unsynced can be trusted;
-//! [`marker`](crate) files with the machine's boot id make that visible.
+//! marker files with the machine's boot id make that visible.
 //!
 //! # Layout
 //! - `store`: [`LocalStore`], which partitions are open in this process
