@@ -44,14 +44,34 @@ fn start() -> Sender<Request> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::io::Write as _;
+    use std::path::Path;
+    use std::process::Stdio;
+    use std::time::Duration;
+
+    use crate::stack::wait_until;
 
     #[test]
     fn a_child_outlives_the_thread_that_asked_for_it() {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "sleep", "30"]);
-        let mut child = thread::spawn(move || spawn(command)).join().unwrap().unwrap();
-        assert!(child.try_wait().unwrap().is_none());
-        child.kill().unwrap();
-        child.wait().unwrap();
+        command.args(["--pdeathsig", "KILL", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let asking = thread::spawn(move || {
+            let child = spawn(command).unwrap();
+            // The signal is armed once setpriv has become the program itself.
+            let name = format!("/proc/{}/comm", child.id());
+            wait_until("setpriv to have run", Duration::from_secs(20), || Ok(fs::read_to_string(&name)? == "cat\n"))
+                .unwrap();
+            (child, fs::read_link("/proc/thread-self").unwrap())
+        });
+        let (mut child, thread_entry) = asking.join().unwrap();
+        // A joined thread is not quite gone; the kernel sends the signal before it removes the entry.
+        let entry = Path::new("/proc").join(thread_entry);
+        wait_until("the thread to be gone", Duration::from_secs(20), || Ok(!entry.exists())).unwrap();
+
+        // It answers only if it is alive; that it has not been reaped yet would prove nothing.
+        child.stdin.take().unwrap().write_all(b"alive").unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.stdout, b"alive");
     }
 }
