@@ -236,9 +236,26 @@ impl Source {
             Start::Offset(offset) => Offset::Offset(offset),
         };
         let list = self.list(places.iter().map(|(partition, start)| (*partition, offset(*start))));
-        let answers = self.consumer.seek_partitions(list, ASK)?;
-        for answer in answers.elements() {
-            answer.error()?;
+        let mut refused = Vec::new();
+        {
+            let answers = self.consumer.seek_partitions(list, ASK)?;
+            for answer in answers.elements() {
+                match answer.error() {
+                    Ok(()) => {}
+                    Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::State) => {
+                        refused.push(answer.partition());
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        // A partition that is not being fetched cannot be sought: it was only just assigned, or its topic was deleted
+        // and created again, after which librdkafka does not start to fetch it by itself. Taking it anew does.
+        if !refused.is_empty() {
+            let again = places.iter().filter(|(partition, _)| refused.contains(partition));
+            let list = self.list(again.map(|(partition, start)| (*partition, offset(*start))));
+            self.consumer.incremental_unassign(&list)?;
+            self.consumer.incremental_assign(&list)?;
         }
         let list = self.list(places.iter().map(|(partition, _)| (*partition, Offset::Invalid)));
         self.consumer.resume(&list)

@@ -420,6 +420,11 @@ impl<W: Work> Loop<W> {
         let topic = self.parts.topic.as_str();
         let (reading, start) = Partition::begin(progress, low, high);
         let next_offset = progress.next_offset;
+        tracing::debug!(topic, partition, ?progress, ?start, "reading");
+        if let Err(error) = self.parts.source.go_to(&[(partition, start)]) {
+            tracing::debug!(topic, partition, %error, "not ready to be read yet");
+            return;
+        }
         if next_offset > high {
             tracing::warn!(topic, partition, next_offset, end = high, "the target is beyond the end of the log");
         } else if next_offset < low && next_offset > 0 {
@@ -431,11 +436,6 @@ impl<W: Work> Loop<W> {
                 low,
                 "records were deleted before the target had them; in a compacted topic newer ones follow"
             );
-        }
-        tracing::debug!(topic, partition, ?progress, ?start, "reading");
-        if let Err(error) = self.parts.source.go_to(&[(partition, start)]) {
-            tracing::debug!(topic, partition, %error, "not ready to be read yet");
-            return;
         }
         self.stored.insert(partition, progress);
         self.slots.insert(partition, Slot::Reading(reading));
