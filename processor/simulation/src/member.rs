@@ -17,7 +17,7 @@ use crate::group::{Group, MemberId, MemberIdentity};
 pub struct MemberClient {
     member: Option<MemberId>,
     generation: Option<i32>,
-    /// A membership that comes into force when its event is delivered (see [`MemberClient::rejoin_quietly`]).
+    /// A membership that comes into force when its event is answered (see [`MemberClient::rejoin_quietly`]).
     hidden: Option<(MemberId, i32)>,
     held: BTreeSet<TopicPartition>,
     held_since: i32,
@@ -150,24 +150,30 @@ impl MemberClient {
             lost.extend(&self.held);
         }
         self.unanswered = true;
-        if let Some((member, generation)) = self.hidden.take() {
-            self.member = Some(member);
-            self.generation = (generation >= 0).then_some(generation);
-            self.held_since = self.held_since.max(generation);
-        }
         Some(event)
     }
 
     /// The application took partitions.
     pub fn assigned(&mut self, partitions: &[TopicPartition]) {
         self.held.extend(partitions);
-        self.unanswered = false;
+        self.answered();
     }
 
     /// The application gave partitions up.
     pub fn unassigned(&mut self, partitions: &[TopicPartition]) {
         self.held.retain(|held| !partitions.contains(held));
+        self.answered();
+    }
+
+    /// A new membership is in force from its first answered event on, and not before: what is open then
+    /// belongs to the old one.
+    fn answered(&mut self) {
         self.unanswered = false;
+        if let Some((member, generation)) = self.hidden.take() {
+            self.member = Some(member);
+            self.generation = (generation >= 0).then_some(generation);
+            self.held_since = self.held_since.max(generation);
+        }
     }
 }
 
@@ -202,7 +208,9 @@ mod tests {
         assert_eq!(client.identity(), None, "unanswered");
         client.unassigned(&lost);
         client.background(&mut group);
-        assert!(matches!(client.deliver(), Some(Rebalance::Assign(added)) if added.len() == 4));
+        let Some(Rebalance::Assign(added)) = client.deliver() else { panic!("no assignment") };
+        assert_eq!(added.len(), 4);
+        client.assigned(&added);
         assert!(client.identity().is_some());
     }
 
@@ -215,6 +223,8 @@ mod tests {
         client.background(&mut group);
         assert_eq!(client.identity(), None);
         assert_eq!(client.deliver(), Some(Rebalance::Assign(Vec::new())));
+        assert_eq!(client.identity(), None, "what is open belongs to the old membership");
+        client.assigned(&[]);
         assert!(client.identity().is_some());
         assert_eq!(client.held().len(), 4);
     }
