@@ -5,6 +5,7 @@
 //! - [`native`]: the real servers as local processes
 //! - [`compose`]: the same servers as containers of `docker-compose.yml`
 //! - [`scenario`]: what is tested end to end, on any stack
+//! - [`demo`]: the system shown at work, for people
 //! - [`client`]: what scenarios do to the servers, and the checks of the results
 
 // Product names such as PostgreSQL and KRaft are not code.
@@ -12,6 +13,7 @@
 
 pub mod client;
 pub mod compose;
+pub mod demo;
 pub mod native;
 pub mod scenario;
 pub mod stack;
