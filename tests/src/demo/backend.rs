@@ -86,7 +86,8 @@ pub(super) fn choose(wanted: Option<BackendName>) -> Result<Box<dyn Backend>> {
     if let Some(up) = up {
         ensure!(
             wanted.is_none_or(|wanted| wanted == up),
-            "it is up already, but on the other backend ({up:?}). To do: make down, then again"
+            "it is up already, but as {}. To do: make down, then again",
+            if up == BackendName::Native { "local processes" } else { "containers" }
         );
         tell("it is up already from an earlier run; what is missing is started");
     } else {

@@ -113,7 +113,13 @@ impl Backend for Containers {
     }
 
     fn down(&self) -> Result<()> {
-        self.visible("deploy/compose.sh", &["down", "-v", "--remove-orphans"])?;
+        let down = ["down", "-v", "--remove-orphans"];
+        if self.is_up()? {
+            self.visible("deploy/compose.sh", &down)?;
+        } else {
+            // Volumes of earlier containers may be left; that there are none is nothing to read about.
+            self.compose(&down)?;
+        }
         let mark = self.engine_is_ours();
         if !mark.exists() {
             return Ok(());
