@@ -112,6 +112,30 @@ fn a_started_partition_is_read_from_its_offset_and_nothing_comes_before() -> Res
     Ok(())
 }
 
+/// A look-up of the log start that was still under way when the partition was started would make librdkafka jump
+/// back half a second later.
+#[test]
+fn a_partition_started_right_after_its_assignment_does_not_jump_back() -> Result<()> {
+    let bench = Bench::new()?;
+    let partitions = [at(INPUT, 0), at(INPUT, 1)];
+    for partition in partitions {
+        bench.write(partition, &["a", "b", "c", "d"])?;
+    }
+    let mut consumer = bench.member("a")?;
+    for partition in partitions {
+        consumer.start(partition, 2, None)?;
+    }
+    let mut offsets = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while offsets.len() < 4 || Instant::now() < deadline {
+        ensure!(Instant::now() < deadline + PATIENCE, "only {offsets:?}");
+        consumer.poll(Duration::from_millis(100), &mut |record| offsets.push(record.offset))?;
+    }
+    offsets.sort_unstable();
+    ensure!(offsets == [2, 2, 3, 3], "{offsets:?}");
+    Ok(())
+}
+
 #[test]
 fn the_end_of_an_input_is_reported_behind_control_records() -> Result<()> {
     let bench = Bench::new()?;

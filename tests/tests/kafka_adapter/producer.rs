@@ -177,12 +177,12 @@ fn commits_do_not_wait_for_polling_quanta() -> Result<()> {
     let mut took: [Vec<Duration>; 4] = Default::default();
     for turn in 0..100_usize {
         let producer = &mut producers[turn % 2];
-        let times = [Instant::now(); 1];
+        let began = Instant::now();
         producer.begin()?;
         for number in 0..1_000 {
             send(producer, at(CHANGELOG, number % 2), "a value of some length, as changelogs have it")?;
         }
-        let produced = Instant::now();
+        let queued = Instant::now();
         producer.flush()?;
         let flushed = Instant::now();
         let member = consumer.metadata()?.expect("a member");
@@ -191,7 +191,7 @@ fn commits_do_not_wait_for_polling_quanta() -> Result<()> {
         producer.commit()?;
         let committed = Instant::now();
         for (times, duration) in
-            took.iter_mut().zip([produced - times[0], flushed - produced, sent - flushed, committed - sent])
+            took.iter_mut().zip([queued - began, flushed - queued, sent - flushed, committed - sent])
         {
             times.push(duration);
         }
