@@ -87,6 +87,8 @@ struct Model {
     unproven: bool,
     logs: [Vec<RowChange>; PARTITIONS],
     read: [usize; PARTITIONS],
+    /// Where the records of the present connector begin.
+    connector_from: [usize; PARTITIONS],
     reader: Replay,
     /// Announcements with the ends of the partitions as of when each was read.
     boundaries: Vec<[usize; PARTITIONS]>,
@@ -160,6 +162,7 @@ impl Model {
         self.waiting.clear();
         self.down = false;
         self.last_commit = None;
+        self.connector_from = self.logs.each_ref().map(Vec::len);
         self.older_sent = std::mem::take(&mut self.sent);
         let mut records: Vec<RowChange> = self
             .truth
@@ -230,8 +233,10 @@ impl Model {
                 self.append_all(late);
             }
             Step::Retry { partition, count } => {
-                let log = &mut self.logs[usize::from(partition)];
-                let from = log.len().saturating_sub(count.into());
+                // Of this connector alone: one request holds nothing of two.
+                let partition = usize::from(partition);
+                let log = &mut self.logs[partition];
+                let from = log.len().saturating_sub(count.into()).max(self.connector_from[partition]);
                 log.extend_from_within(from..);
             }
             Step::CatchUp => self.catch_up(),

@@ -205,6 +205,23 @@ fn the_same_incremental_record_again_is_recognised_also_after_a_streamed_event()
 }
 
 #[test]
+fn a_retried_request_with_two_incremental_records_does_not_bring_back_a_deleted_row() {
+    let request = [incremental(7, Some(700), 1, 8), incremental(9, Some(700), 1, 8), deleted(650)];
+    let mut one = One::after([streamed(500, 1, 8)].into_iter().chain(request.clone()));
+    for change in request {
+        assert_eq!(one.apply(change).outcome, Outcome::Redelivered);
+    }
+    assert_eq!(one.pieces(), None);
+}
+
+#[test]
+fn an_incremental_record_of_a_clock_set_back_is_told_by_the_commit_seen_since() {
+    let mut one = One::after([incremental(7, Some(700), 1, 8)]);
+    assert_eq!(one.apply(incremental(5, Some(700), 1, 9)).outcome, Outcome::Redelivered);
+    assert_eq!(one.apply(incremental(5, Some(710), 1, 9)).outcome, Outcome::Applied);
+}
+
+#[test]
 fn an_event_below_the_stored_position_but_later_in_time_is_of_a_rebuilt_source() {
     let mut one = One::after([streamed(500, 1, 9)]);
     let decision = one.apply(streamed(20, 1, 3).at(super::events::time(501)));
