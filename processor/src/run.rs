@@ -78,6 +78,10 @@ pub fn run(settings: Run, kafka: &KafkaTables) -> Result<(), Coded> {
     service::watchdog::start(health.clone())?;
     let outcome = join(start_workers(&plan)?, &plan.shutdown);
     health.set_stopping();
+    // Last, when no worker holds a partition any more: synced and marked as closed, the state survives a reboot.
+    if let Err(failure) = plan.store.close() {
+        tracing::warn!(%failure, "the state was not closed cleanly: after a reboot it is restored from the changelog");
+    }
     outcome
 }
 
