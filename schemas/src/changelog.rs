@@ -19,8 +19,8 @@ pub const PARTITION_KEY: &str = "#partition";
 pub struct TransactionRecord {
     /// What the row contributes now; `None` = deleted, kept so that late redeliveries are recognised.
     pub content: Option<Content>,
-    /// Snapshot generation of the partition in which the id was last seen.
-    pub generation: u32,
+    /// Snapshot generation in which the id was last seen, named by the lsn of its snapshot; 0 = before any snapshot.
+    pub generation: u64,
     /// Whether the last applied event came from streaming (true) or from a full snapshot (false).
     pub streaming: bool,
     /// WAL position of the last applied event, in bytes.
@@ -38,7 +38,7 @@ json_object! {
         format: u64,
         good_id: Option<i64>,
         pieces: Option<i64>,
-        generation: u32,
+        generation: u64,
         streaming: bool,
         lsn: u64,
         commit_lsn: Option<u64>,

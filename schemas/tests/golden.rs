@@ -47,7 +47,7 @@ fn assert_same(found: &[u8], golden: &[u8]) {
 fn live() -> TransactionRecord {
     TransactionRecord {
         content: Some(Content { good_id: 2, pieces: -15 }),
-        generation: 1,
+        generation: 26_370_000,
         streaming: true,
         lsn: 26_370_504,
         commit_lsn: Some(26_370_336),
@@ -60,7 +60,7 @@ fn live() -> TransactionRecord {
 fn changelog_records_are_the_golden_bytes_both_ways() {
     let deleted = TransactionRecord {
         content: None,
-        generation: 2,
+        generation: 26_371_000,
         lsn: 26_372_280,
         commit_lsn: None,
         ts_ms: 1_795_333_820_309,
@@ -68,7 +68,7 @@ fn changelog_records_are_the_golden_bytes_both_ways() {
     };
     let incremental = TransactionRecord {
         content: Some(Content { good_id: 1, pieces: 7 }),
-        generation: 1,
+        generation: 26_370_000,
         streaming: false,
         lsn: 0,
         commit_lsn: None,
@@ -77,7 +77,7 @@ fn changelog_records_are_the_golden_bytes_both_ways() {
     };
     let extremes = TransactionRecord {
         content: Some(Content { good_id: i64::MIN, pieces: i64::MAX }),
-        generation: u32::MAX,
+        generation: u64::MAX,
         streaming: false,
         lsn: u64::MAX,
         commit_lsn: Some(u64::MAX),

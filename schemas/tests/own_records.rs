@@ -137,7 +137,7 @@ proptest! {
     fn changelog_records_round_trip(
         id in any::<u128>(),
         content in contents(),
-        generation in any::<u32>(),
+        generation in any::<u64>(),
         streaming in any::<bool>(),
         lsn in any::<u64>(),
         commit_lsn in any::<Option<u64>>(),
