@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::Job;
+use super::{Job, end_cleanly};
 use crate::client::{History, Replay, ResetTo, expected_remains};
 use crate::stack::{RunningProgram, Stack};
 
@@ -47,7 +47,7 @@ pub fn recognised_after_offset_reset(stack: &dyn Stack, history: &str) -> Result
     let mut programs = start(&job, 1)?;
     Replay::new(&job.kafka, &job.source_topic, &records)?.write_rest()?;
     job.wait_for(&expected, &mut programs)?;
-    stop(&mut programs)?;
+    end_cleanly(&mut programs)?;
     let before = job.deltas()?.len();
 
     job.kafka.reset_group_offsets(job.application_id(), &job.source_topic, ResetTo::Beginning)?;
@@ -56,19 +56,58 @@ pub fn recognised_after_offset_reset(stack: &dyn Stack, history: &str) -> Result
     ensure!(job.deltas()?.len() == before, "records appeared on the deltas topic after a reset");
     let log = programs.first().map(|program| program.log()).transpose()?.unwrap_or_default();
     ensure!(log.contains("recognised"), "the log does not tell what was recognised:\n{}", super::tail(&log));
-    stop(&mut programs)
+    end_cleanly(&mut programs)
+}
+
+/// The same under load: half of the history is processed, the offsets are set back, and the rest arrives while the
+/// first half is recognised. Every version appears once.
+pub fn recognised_after_offset_reset_under_load(stack: &dyn Stack, history: &str) -> Result<()> {
+    let job = Job::new(stack, "reset-load")?;
+    let records = History::load(history)?;
+    let mut replay = Replay::new(&job.kafka, &job.source_topic, &records)?;
+    let mut programs = start(&job, 2)?;
+    replay.write_next(records.records.len() / 2)?;
+    crate::stack::wait_until("half of the history", super::CAUGHT_UP_WITHIN, || job.is_consumed())?;
+    for program in &mut programs {
+        program.kill()?;
+    }
+    crate::stack::wait_until("the group to be empty", super::CAUGHT_UP_WITHIN, || {
+        Ok(!job.kafka.group_has_members(job.application_id())?)
+    })?;
+    replay.write_next(records.records.len() / 4)?;
+    job.kafka.reset_group_offsets(job.application_id(), &job.source_topic, ResetTo::Beginning)?;
+    let mut programs = start(&job, 2)?;
+    replay.write_rest()?;
+    job.wait_for(&expected_remains(history)?, &mut programs)
+}
+
+/// Through to the target database, with a number of processors and two sinks, all killed once on the way.
+pub fn ends_exactly_in_the_target(stack: &dyn Stack, history: &str, processors: u32) -> Result<()> {
+    let job = Job::new(stack, "target")?;
+    let expected = expected_remains(history)?;
+    let records = History::load(history)?;
+    let mut replay = Replay::new(&job.kafka, &job.source_topic, &records)?;
+    let mut programs = start(&job, processors)?;
+    let mut sinks = [job.start_sink(0)?, job.start_sink(1)?];
+    replay.write_next(records.records.len() / 2)?;
+    crate::stack::wait_until("something in the target", super::CAUGHT_UP_WITHIN, || {
+        Ok(!job.target()?.remains()?.is_empty())
+    })?;
+    for (instance, program) in programs.iter_mut().enumerate() {
+        program.kill()?;
+        *program = job.start_processor(u32::try_from(instance)?)?;
+    }
+    for (instance, sink) in sinks.iter_mut().enumerate() {
+        sink.kill()?;
+        *sink = job.start_sink(u32::try_from(instance)?)?;
+    }
+    replay.write_rest()?;
+    job.wait_for(&expected, &mut programs)?;
+    job.wait_for_target(&expected)?;
+    end_cleanly(&mut programs)?;
+    end_cleanly(&mut sinks)
 }
 
 fn start(job: &Job<'_>, processors: u32) -> Result<Vec<Box<dyn RunningProgram>>> {
     (0..processors).map(|instance| job.start_processor(instance)).collect()
-}
-
-/// SIGTERM, and exit code 0.
-fn stop(programs: &mut [Box<dyn RunningProgram>]) -> Result<()> {
-    for program in programs {
-        program.terminate()?;
-        let exit = program.wait_exit(super::CAUGHT_UP_WITHIN)?;
-        ensure!(exit.is_clean(), "{} ended with {exit}:\n{}", program.name(), super::tail(&program.log()?));
-    }
-    Ok(())
 }

@@ -3,14 +3,16 @@
 //! Scenarios are written once, against [`Stack`], and run on every backend. A [`Job`] has names of its own, so
 //! that many run beside each other on one stack.
 
+pub mod bad_input;
 pub mod histories;
+pub mod live;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::client::{Delta, Isolation, Kafka, NewTopic, check_deltas, check_remains, unique_name};
+use crate::client::{Delta, Isolation, Kafka, NewTopic, Sql, check_deltas, check_remains, unique_name};
 use crate::stack::{ProgramSpec, RunningProgram, Stack, Viewpoint, wait_until};
 
 /// How long a scenario waits for a job to catch up: an upper bound for a loaded machine, never a measurement.
@@ -31,30 +33,42 @@ pub struct Job<'a> {
     pub source_topic: String,
     /// Start of the names of the job's own topics.
     pub topic_prefix: String,
+    /// The job's own database on the target server, where the stack has one.
+    target: Option<Target>,
+}
+
+/// A database of one job.
+struct Target {
+    sql: Sql,
+    /// Its URL from the programs' point of view.
+    url: String,
 }
 
 impl<'a> Job<'a> {
-    /// Creates the input topic, and the output topic so that the cleaner keeps away from it: a check of versions 1,
-    /// 2, 3 … needs all of them.
+    /// A job with names that nobody else uses.
     pub fn new(stack: &'a dyn Stack, name: &str) -> Result<Self> {
         let name = unique_name(name);
+        let source_topic = format!("{name}.orders.transactions");
+        Self::named(stack, &name, source_topic)
+    }
+
+    /// A job that reads a topic of this name. Creates the input topic, and the output topic so that the cleaner keeps
+    /// away from it: a check of versions 1, 2, 3 … needs all of them.
+    pub fn named(stack: &'a dyn Stack, name: &str, source_topic: String) -> Result<Self> {
         let kafka = Kafka::new(stack.addresses(Viewpoint::Host).bootstrap_servers);
-        let job = Self {
-            stack,
-            kafka,
-            source_topic: format!("{name}.orders.transactions"),
-            topic_prefix: format!("{name}.stock"),
-            name,
-        };
-        job.kafka
-            .create_topic(&NewTopic::new(&job.source_topic, INPUT_PARTITIONS).property("max.message.bytes", 4 << 20))?;
+        let topic_prefix = format!("{name}.stock");
+        if !kafka.topics()?.contains(&source_topic) {
+            let source = NewTopic::new(&source_topic, INPUT_PARTITIONS).property("max.message.bytes", 4 << 20);
+            kafka.create_topic(&source)?;
+        }
         let month_ms: u64 = 28 * 24 * 3_600_000;
-        let deltas = NewTopic::new(job.topic("deltas"), INPUT_PARTITIONS)
+        let deltas = NewTopic::new(format!("{topic_prefix}.deltas"), INPUT_PARTITIONS)
             .property("cleanup.policy", "compact")
             .property("delete.retention.ms", month_ms)
             .property("min.compaction.lag.ms", month_ms);
-        job.kafka.create_topic(&deltas)?;
-        Ok(job)
+        kafka.create_topic(&deltas)?;
+        let target = Target::create(stack, name)?;
+        Ok(Self { stack, kafka, name: name.to_owned(), source_topic, topic_prefix, target })
     }
 
     /// A topic of the job: `deltas`, `transactions`, …
@@ -79,6 +93,38 @@ impl<'a> Job<'a> {
     /// Starts a processor of this job.
     pub fn start_processor(&self, instance: u32) -> Result<Box<dyn RunningProgram>> {
         self.stack.run(&self.processor(instance))
+    }
+
+    /// Starts a sink of this job, into the job's own database.
+    pub fn start_sink(&self, instance: u32) -> Result<Box<dyn RunningProgram>> {
+        let target = self.target.as_ref().context("the stack has no target database")?;
+        let spec = ProgramSpec::sink(format!("{}-sink-{instance}", self.name))
+            .flag("--topic-prefix", &self.topic_prefix)
+            .flag("--group-id", format!("{}-sink", self.name))
+            .flag("--database-url", &target.url);
+        self.stack.run(&spec)
+    }
+
+    /// The job's target database.
+    pub fn target(&self) -> Result<&Sql> {
+        Ok(&self.target.as_ref().context("the stack has no target database")?.sql)
+    }
+
+    /// Waits until the target shows `expected`; rows with nothing left are as good as none.
+    pub fn wait_for_target(&self, expected: &BTreeMap<i64, i64>) -> Result<()> {
+        let target = self.target()?;
+        let mut last = String::new();
+        let arrived = wait_until(format!("the target of {}", self.name), CAUGHT_UP_WITHIN, || {
+            let wide = |sums: BTreeMap<i64, i64>| sums.into_iter().map(|(good, pieces)| (good, i128::from(pieces)));
+            match check_remains(wide(target.remains()?), wide(expected.clone())) {
+                Ok(()) => Ok(true),
+                Err(error) => {
+                    last = format!("{error:#}");
+                    Ok(false)
+                }
+            }
+        });
+        arrived.map_err(|error| error.context(last))
     }
 
     /// Everything on the output topic, as a `read_committed` reader sees it.
@@ -140,6 +186,34 @@ impl<'a> Job<'a> {
         }
         self.check(expected).context("right for a moment only")
     }
+}
+
+impl Target {
+    fn create(stack: &dyn Stack, name: &str) -> Result<Option<Self>> {
+        let (host, inside) = (stack.addresses(Viewpoint::Host), stack.addresses(Viewpoint::Stack));
+        let (Some(host), Some(inside)) = (host.target_database_url, inside.target_database_url) else {
+            return Ok(None);
+        };
+        let database = name.replace(['-', '.'], "_");
+        Sql::connect(&host)?.execute(&format!("CREATE DATABASE {database}"))?;
+        let at = |server: &str| -> Result<String> {
+            let (start, _) = server.rsplit_once('/').context("no database in the URL")?;
+            Ok(format!("{start}/{database}"))
+        };
+        Ok(Some(Self { sql: Sql::connect(&at(&host)?)?, url: at(&inside)? }))
+    }
+}
+
+/// SIGTERM, and exit code 0.
+pub fn end_cleanly(programs: &mut [Box<dyn RunningProgram>]) -> Result<()> {
+    for program in programs {
+        program.terminate()?;
+        let exit = program.wait_exit(CAUGHT_UP_WITHIN)?;
+        if !exit.is_clean() {
+            bail!("{} ended with {exit}:\n{}", program.name(), tail(&program.log()?));
+        }
+    }
+    Ok(())
 }
 
 /// The last lines of a log, for the message of a test that failed.

@@ -1,0 +1,75 @@
+//! The scenarios on the native stack.
+
+use anyhow::Result;
+use tests::native::{NativeStack, shared_full};
+use tests::scenario::{bad_input, histories, live};
+
+#[test]
+fn a_history_ends_exactly_with_one_process() -> Result<()> {
+    histories::ends_exactly(shared_full()?, "debezium-capture/history", 1)
+}
+
+#[test]
+fn a_concurrent_history_ends_exactly_with_two_processes() -> Result<()> {
+    histories::ends_exactly(shared_full()?, "debezium-capture/history-concurrent", 2)
+}
+
+#[test]
+fn a_concurrent_history_ends_exactly_with_three_processes_killed_in_turn() -> Result<()> {
+    histories::ends_exactly_despite_kills(shared_full()?, "debezium-capture/history-concurrent", 3, 6)
+}
+
+#[test]
+fn a_history_ends_exactly_with_one_process_killed_several_times() -> Result<()> {
+    histories::ends_exactly_despite_kills(shared_full()?, "debezium-capture/history", 1, 4)
+}
+
+#[test]
+fn a_transaction_that_straddles_a_snapshot_is_not_lost() -> Result<()> {
+    histories::ends_exactly(shared_full()?, "debezium-capture/straddling-transaction", 1)
+}
+
+#[test]
+fn a_late_batch_of_an_older_snapshot_changes_nothing() -> Result<()> {
+    histories::ends_exactly(shared_full()?, "crafted/late-batch-of-an-older-snapshot", 1)
+}
+
+#[test]
+fn an_incremental_snapshot_does_not_hide_a_straddling_transaction() -> Result<()> {
+    histories::ends_exactly(shared_full()?, "crafted/incremental-then-straddling", 1)
+}
+
+#[test]
+fn a_partition_without_a_row_of_the_snapshot_is_swept() -> Result<()> {
+    histories::ends_exactly(shared_full()?, "crafted/snapshot-without-a-row-here", 2)
+}
+
+#[test]
+fn a_blocking_snapshot_cut_short_sweeps_nothing() -> Result<()> {
+    histories::ends_exactly(shared_full()?, "crafted/blocking-snapshot-cut-short", 1)
+}
+
+#[test]
+fn offsets_reset_at_rest_are_recognised_and_nothing_is_written() -> Result<()> {
+    histories::recognised_after_offset_reset(shared_full()?, "debezium-capture/history")
+}
+
+#[test]
+fn offsets_reset_under_load_are_recognised_and_no_version_appears_twice() -> Result<()> {
+    histories::recognised_after_offset_reset_under_load(shared_full()?, "debezium-capture/history-concurrent")
+}
+
+#[test]
+fn a_history_reaches_the_target_exactly_with_everything_killed_once() -> Result<()> {
+    histories::ends_exactly_in_the_target(shared_full()?, "debezium-capture/history", 2)
+}
+
+#[test]
+fn bad_input_is_set_aside_byte_for_byte_and_the_rest_goes_on() -> Result<()> {
+    bad_input::is_set_aside_byte_for_byte(shared_full()?)
+}
+
+#[test]
+fn a_live_run_through_the_connector_ends_equal_to_the_source() -> Result<()> {
+    live::ends_equal_to_the_source(&NativeStack::full()?, "live")
+}
