@@ -19,7 +19,7 @@ struct Cli {
 enum Command {
     /// Starts what does not run yet, and shows it at work
     Up {
-        /// Containers or local processes [variable: DEMO_BACKEND; without: containers where an engine runs or can be
+        /// Containers or local processes [variable: `DEMO_BACKEND`; without: containers where an engine runs or can be
         /// started]
         #[arg(long, value_enum)]
         backend: Option<BackendName>,

@@ -65,7 +65,7 @@ pub(super) trait Backend {
     fn processor_logs(&self) -> Result<Vec<String>>;
 
     /// The end of the logs of processors and sinks, for the message of a failure.
-    fn log_tails(&self) -> String;
+    fn log_tails(&self) -> Vec<String>;
 
     /// How a person looks at processes and logs.
     fn operating(&self) -> Vec<String>;

@@ -141,13 +141,11 @@ impl Backend for Containers {
         PROCESSORS.iter().map(|service| self.log(service)).collect()
     }
 
-    fn log_tails(&self) -> String {
+    fn log_tails(&self) -> Vec<String> {
         PROCESSORS
             .iter()
             .chain(&SINKS)
-            .map(|service| {
-                format!("--- {service}\n{}\n", crate::scenario::tail(&self.log(service).unwrap_or_default()))
-            })
+            .map(|service| format!("--- {service}\n{}", crate::scenario::tail(&self.log(service).unwrap_or_default())))
             .collect()
     }
 

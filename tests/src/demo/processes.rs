@@ -128,10 +128,10 @@ impl Backend for Processes {
         named("processor", PROCESSOR_PORTS).map(|(name, _)| self.log(&name)).collect()
     }
 
-    fn log_tails(&self) -> String {
+    fn log_tails(&self) -> Vec<String> {
         named("processor", PROCESSOR_PORTS)
             .chain(named("sink", SINK_PORTS))
-            .map(|(name, _)| format!("--- {name}\n{}\n", crate::scenario::tail(&self.log(&name).unwrap_or_default())))
+            .map(|(name, _)| format!("--- {name}\n{}", crate::scenario::tail(&self.log(&name).unwrap_or_default())))
             .collect()
     }
 

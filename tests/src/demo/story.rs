@@ -49,7 +49,7 @@ pub fn show(wanted: Option<BackendName>) -> Result<()> {
     backend.up()?;
     let outcome = Demonstration::begin(&*backend).and_then(|demonstration| demonstration.run());
     if let Err(error) = outcome {
-        say(backend.log_tails());
+        backend.log_tails().iter().for_each(say);
         return Err(error.context("it is still up, for you to look around; make down removes it"));
     }
     say(format_args!("\nEverything was as it must be ({} s). The stack stays up:", began.elapsed().as_secs()));
