@@ -445,6 +445,7 @@ impl<'y> Cluster for SimulatedCluster<'y> {
         let quiet = world.chance(world.faults.get().quiet_rejoin);
         let client = self.handle.call(Call::Consumer, Failure::Rebuild, |broker, _| {
             let mut client = MemberClient::default();
+            client.owner.clone_from(&self.handle.process.name);
             client.rejoin_quietly(quiet);
             broker.clients.push(client);
             Ok(broker.clients.len() - 1)

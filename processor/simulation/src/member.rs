@@ -28,6 +28,10 @@ pub struct MemberClient {
     leaving: bool,
     /// The process is gone: nothing happens in the background any more.
     pub dead: bool,
+    /// The process is stopped as a whole (`SIGSTOP`, a dead machine): nothing happens in the background now.
+    pub stalled: bool,
+    /// Name of the process.
+    pub owner: String,
 }
 
 impl MemberClient {
@@ -60,7 +64,7 @@ impl MemberClient {
 
     /// One round of heartbeat, join and sync. Bounded and idempotent; call it as often as you like.
     pub fn background(&mut self, group: &mut Group) {
-        if self.dead {
+        if self.dead || self.stalled {
             return;
         }
         self.notice_eviction(group);

@@ -70,8 +70,10 @@ pub struct Faults {
     pub compact: u32,
     /// Decided transactions whose markers come late.
     pub late_markers: u32,
-    /// Steps that suspend one worker for long, as a stopped process or a dead network does.
+    /// Steps that suspend one worker for long, while its client goes on in the background.
     pub freeze: u32,
+    /// Steps that stop a whole process for longer than its session, and let it go on afterwards: a zombie.
+    pub stall: u32,
 }
 
 impl Faults {
@@ -97,6 +99,7 @@ impl Faults {
             compact: rate(&[0, 0, 30]),
             late_markers: rate(&[0, 5_000, 10_000]),
             freeze: rate(&[0, 20, 100]),
+            stall: rate(&[0, 0, 20, 80]),
         }
     }
 }

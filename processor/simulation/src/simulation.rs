@@ -282,6 +282,9 @@ impl<S: Scenario> Simulation<S> {
                 instance.frozen_until = until;
             }
         }
+        if self.world.chance(faults.stall) {
+            self.stall();
+        }
         let mut broker = self.world.broker.borrow_mut();
         if self.world.chance(faults.evict) {
             let members = broker.group.members();
@@ -298,6 +301,27 @@ impl<S: Scenario> Simulation<S> {
                 broker.expire_transaction(producer);
             }
         }
+    }
+
+    /// A process stops as a whole and is counted out; when it goes on it does not know.
+    fn stall(&mut self) {
+        let Some(index) = self.pick() else { return };
+        let steps = self.world.random.borrow_mut().between(20, 300);
+        let until = self.counts.get().steps + u64::try_from(steps).unwrap_or(0);
+        let Some(instance) = self.instances.get_mut(index) else { return };
+        let Some(process) = &instance.process else { return };
+        instance.frozen_until = until;
+        self.world.trace.line(|| format!("--- {process} is stopped and counted out"));
+        let mut broker = self.world.broker.borrow_mut();
+        let found = broker.clients.iter_mut().find(|client| !client.dead && client.owner == process.name);
+        let member = found.and_then(|client| {
+            client.stalled = true;
+            client.member()
+        });
+        if let Some(member) = member {
+            broker.group.remove(member);
+        }
+        self.count(|counts| counts.evictions += 1);
     }
 
     /// What happens with or without faults: time, input, markers, heartbeats, restarts.
@@ -406,6 +430,12 @@ impl<S: Scenario> Simulation<S> {
         let Some(coroutine) = instance.coroutine.as_mut().filter(|_| instance.frozen_until <= steps) else {
             return Ok(());
         };
+        if std::mem::take(&mut instance.frozen_until) > 0 {
+            for client in &mut self.world.broker.borrow_mut().clients {
+                let owned = instance.process.as_ref().is_some_and(|process| process.name == client.owner);
+                client.stalled &= !owned;
+            }
+        }
         let exit = match coroutine.resume(()) {
             CoroutineResult::Yield(Pause::Call(_)) => return Ok(()),
             CoroutineResult::Yield(Pause::Step(step)) => {
@@ -459,7 +489,7 @@ impl<S: Scenario> Simulation<S> {
             };
             for index in 0..self.instances.len() {
                 if let Some(instance) = self.instances.get_mut(index) {
-                    instance.frozen_until = 0;
+                    instance.frozen_until = instance.frozen_until.min(1);
                     if instance.process.is_none() {
                         self.start(index);
                     }
