@@ -104,7 +104,8 @@ impl Backend for Containers {
 
     fn up(&mut self) -> Result<()> {
         tell("images: pulled, or built from packages where none can be pulled");
-        self.visible("deploy/images/build.sh", &[])?;
+        self.visible("deploy/images/build.sh", &[])
+            .context("without images there are no containers. To do: as it says, or DEMO_BACKEND=native make demo")?;
         tell("docker compose up -d");
         self.visible("deploy/compose.sh", &["up", "-d"])?;
         tell("waiting for the connector, which a one-shot service registers");

@@ -50,7 +50,8 @@ pub fn show(wanted: Option<BackendName>) -> Result<()> {
     let outcome = Demonstration::begin(&*backend).and_then(|demonstration| demonstration.run());
     if let Err(error) = outcome {
         backend.log_tails().iter().for_each(say);
-        return Err(error.context("it is still up, for you to look around; make down removes it"));
+        say("\nThe stack is still up, for you to look around; make down removes it.");
+        return Err(error);
     }
     say(format_args!("\nEverything was as it must be ({} s). The stack stays up:", began.elapsed().as_secs()));
     backend.operating().iter().for_each(tell);
