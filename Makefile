@@ -9,7 +9,7 @@ export STACK_PROGRAMS := $(abspath $(TARGET)/debug)
 export IMAGES_PROGRAMS := $(STACK_PROGRAMS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down status test check toolchain programs
+.PHONY: help demo down status test check cargo toolchain programs
 
 help: ## Shows this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -17,15 +17,13 @@ help: ## Shows this list
 demo: programs ## Starts the whole system, shows it at work, leaves it up (DEMO_BACKEND=native|compose)
 	@$(STACK_PROGRAMS)/demo up
 
-down: toolchain ## Removes what `make demo` started: processes, containers, volumes, directories
-	@[ -x $(STACK_PROGRAMS)/demo ] || cargo build --locked -p tests --bin demo
+down: $(STACK_PROGRAMS)/demo ## Removes what `make demo` started: processes, containers, volumes, directories
 	@$(STACK_PROGRAMS)/demo down
 
-status: toolchain ## Says what `make demo` has left up
-	@[ -x $(STACK_PROGRAMS)/demo ] || cargo build --locked -p tests --bin demo
+status: $(STACK_PROGRAMS)/demo ## Says what `make demo` has left up
 	@$(STACK_PROGRAMS)/demo status
 
-test: toolchain ## Every test, from unit tests to end-to-end scenarios on real servers
+test: cargo ## Every test, from unit tests to end-to-end scenarios on real servers
 	@tests/run.sh
 
 check: toolchain ## Formatting, lints, and licences where cargo-deny is installed
@@ -34,9 +32,15 @@ check: toolchain ## Formatting, lints, and licences where cargo-deny is installe
 	@if command -v cargo-deny >/dev/null; then cargo deny --all-features check bans licenses sources; \
 	 else echo "cargo-deny is not installed, licences are not checked (cargo install --locked cargo-deny)"; fi
 
-toolchain:
+cargo:
 	@command -v cargo >/dev/null || { echo "cargo is missing. To do: install Rust 1.88 or newer, https://rustup.rs" >&2; exit 1; }
+
+toolchain: cargo
 	@deploy/install-build-deps.sh
 
 programs: toolchain
 	cargo build --locked -p tests -p processor -p sink --bins
+
+# Only where there is none: whatever is up was started by the one that is there.
+$(STACK_PROGRAMS)/demo:
+	@$(MAKE) --no-print-directory programs
