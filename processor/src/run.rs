@@ -122,8 +122,8 @@ fn application_settings(settings: &Run, provided: &Provided) -> Result<Applicati
             Coded::unexpected("TOPIC_WITHOUT_PARTITIONS", format!("the {topic} topic has no partitions"))
         })
     };
+    let source = partitions(provided.source_partitions, "source")?;
     let movements = partitions(provided.movements_partitions, "movements")?;
-    let dead_letters = partitions(provided.source_partitions, "dead-letters")?;
     Ok(ApplicationSettings {
         max_value_bytes: settings.max_value_bytes,
         sweep_policy: SweepPolicy {
@@ -131,7 +131,8 @@ fn application_settings(settings: &Run, provided: &Provided) -> Result<Applicati
             hold_above_percent: settings.sweep_hold_above_percent,
             hold_above_rows: settings.sweep_hold_above_rows,
         },
-        ..ApplicationSettings::new(&settings.source_topic, movements, dead_letters)
+        // The dead-letter topic has as many partitions as the source.
+        ..ApplicationSettings::new(&settings.source_topic, source, movements, source)
     })
 }
 

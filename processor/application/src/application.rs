@@ -10,6 +10,7 @@ use processor_engine::store::Write;
 use processor_engine::{Failure, PartitionStore, StatePartition, Stop, Transaction};
 use schemas::{ChangelogKey, DecodeError, StockDelta};
 
+use crate::epochs::Epochs;
 use crate::errors::unreadable;
 use crate::movements::{Movements, sum_key};
 use crate::observer::{ApplicationObserver, Counts, Event, Pending};
@@ -24,6 +25,7 @@ pub struct StockApplication<O> {
     pub(crate) observer: O,
     pub(crate) partitions: Partitions,
     pub(crate) movements: Movements,
+    pub(crate) epochs: Epochs,
     pub(crate) buffers: Buffers,
     /// What the open transaction has done so far.
     pub(crate) counts: Counts,
@@ -39,6 +41,7 @@ impl<O: ApplicationObserver> StockApplication<O> {
             observer,
             partitions: Partitions::default(),
             movements: Movements::default(),
+            epochs: Epochs::default(),
             buffers: Buffers::default(),
             counts: Counts::default(),
             pending: Vec::new(),
@@ -70,9 +73,11 @@ impl<O: ApplicationObserver> Application for StockApplication<O> {
     }
 
     fn stopped(&mut self, partition: StatePartition) {
-        match partition.stage {
-            SOURCE => self.partitions.stop(partition.partition),
-            _ => self.movements.stop(partition.partition),
+        if partition.stage == SOURCE {
+            self.partitions.stop(partition.partition);
+        } else {
+            self.movements.stop(partition.partition);
+            self.epochs.stop(partition.partition);
         }
     }
 
@@ -102,21 +107,31 @@ impl<O: ApplicationObserver> Application for StockApplication<O> {
         partition: StatePartition,
         record: &BroadcastRecord,
     ) -> Result<(), Failure> {
+        if partition.stage == SOURCE {
+            return self.control(transaction, partition.partition, record);
+        }
+        self.output_control(partition.partition, record);
+        Ok(())
+    }
+
+    fn caught_up(&mut self, transaction: &mut dyn Transaction, partition: StatePartition) -> Result<(), Failure> {
         match partition.stage {
-            SOURCE => self.control(transaction, partition.partition, record),
+            SOURCE => self.source_caught_up(transaction, partition.partition),
             _ => Ok(()),
         }
     }
 
     fn has_background(&self) -> bool {
-        self.partitions.sweeping().is_some()
+        self.partitions.sweeping().is_some() || self.epochs.has_announcements()
     }
 
     fn background(&mut self, transaction: &mut dyn Transaction) -> Result<Background, Failure> {
+        self.announce_epochs(transaction)?;
         self.sweep_chunk(transaction)
     }
 
     fn complete(&mut self, transaction: &mut dyn Transaction) -> Result<(), Failure> {
+        self.announce_epochs(transaction)?;
         self.complete_movements(transaction)?;
         for partition in transaction.touched() {
             if partition.stage == SOURCE {
@@ -129,6 +144,7 @@ impl<O: ApplicationObserver> Application for StockApplication<O> {
     fn committed(&mut self) {
         self.partitions.committed();
         self.movements.committed();
+        self.epochs.committed();
         let counts = std::mem::take(&mut self.counts);
         if counts != Counts::default() {
             self.observer.observe(&Event::Committed(&counts));
@@ -141,6 +157,7 @@ impl<O: ApplicationObserver> Application for StockApplication<O> {
     fn aborted(&mut self) {
         self.partitions.aborted();
         self.movements.aborted();
+        self.epochs.aborted();
         self.counts = Counts::default();
         self.pending.clear();
     }

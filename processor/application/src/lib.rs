@@ -11,11 +11,13 @@
 //! - `source`: the first step, change event → state of its id → movements.
 //! - `partitions`: the partition records in memory, with their undo for an abort.
 //! - `movements`: the second step, and where each movement goes.
+//! - `epochs`: when an output partition has everything in its new epoch.
 //! - `sweeping`: announcements and the sweep, chunk by chunk.
 //! - [`observer`]: everything worth logging or counting.
 //! - `errors`: the coded reasons to stop.
 
 pub mod application;
+mod epochs;
 mod errors;
 mod movements;
 pub mod observer;

@@ -95,13 +95,18 @@ impl Movements {
         }
     }
 
+    /// The epoch of an output partition, if it has one.
+    pub(crate) fn known_epoch(&self, partition: i32) -> Option<u64> {
+        self.epochs.get(&partition).copied()
+    }
+
     fn clear(&mut self) {
         self.by_good.clear();
         self.read.clear();
     }
 
     /// The epoch of an output partition; it begins with the first transaction that writes there.
-    fn epoch(&mut self, partition: i32, now_ms: u64) -> u64 {
+    pub(crate) fn epoch(&mut self, partition: i32, now_ms: u64) -> u64 {
         if let Some(epoch) = self.epochs.get(&partition) {
             return *epoch;
         }

@@ -53,6 +53,7 @@ impl<O: ApplicationObserver> StockApplication<O> {
                 }
                 approval == Approval::Accepted
             }
+            // For the output partitions and the sink: see `epochs`.
             Control::ApproveSweep { .. } | Control::EpochComplete { .. } | Control::CaughtUp { .. } => return Ok(()),
         };
         let planned = self.plan_sweep(partition)?;

@@ -83,6 +83,8 @@ impl Wiring {
 pub struct Settings {
     /// Name of the source topic, for the headers of dead letters.
     pub source_topic: String,
+    /// Partitions of the source topic.
+    pub source_partitions: NonZeroU32,
     /// Partitions of the movements topic; the deltas topic has as many.
     pub movements_partitions: NonZeroU32,
     /// Partitions of the dead-letter topic.
@@ -100,9 +102,15 @@ impl Settings {
     pub const DEFAULT_MAX_VALUE_BYTES: usize = 1 << 20;
 
     /// Settings with every default.
-    pub fn new(source_topic: &str, movements_partitions: NonZeroU32, dead_letter_partitions: NonZeroU32) -> Self {
+    pub fn new(
+        source_topic: &str,
+        source_partitions: NonZeroU32,
+        movements_partitions: NonZeroU32,
+        dead_letter_partitions: NonZeroU32,
+    ) -> Self {
         Self {
             source_topic: source_topic.to_owned(),
+            source_partitions,
             movements_partitions,
             dead_letter_partitions,
             max_value_bytes: Self::DEFAULT_MAX_VALUE_BYTES,

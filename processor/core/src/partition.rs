@@ -22,6 +22,7 @@ pub struct Partition {
     pub(crate) swept: u64,
     pub(crate) sweep: Option<Sweep>,
     pub(crate) held: Option<Held>,
+    pub(crate) caught_up: bool,
 }
 
 /// A sweep in progress.
@@ -74,6 +75,9 @@ struct Wire {
     swept: u64,
     sweep: Option<Sweep>,
     held: Option<Held>,
+    /// Read to its end once.
+    #[serde(default)]
+    caught_up: bool,
 }
 
 /// Read first, so that a newer format is called newer and not malformed.
@@ -101,6 +105,11 @@ impl Partition {
     /// The sweep that waits for an operator.
     pub fn held(&self) -> Option<&Held> {
         self.held.as_ref()
+    }
+
+    /// Notes that the partition was read to its end; `true` the first time in its life.
+    pub fn catch_up(&mut self) -> bool {
+        !std::mem::replace(&mut self.caught_up, true)
     }
 
     /// Compares a key's form with the one seen before, and keeps the first.
@@ -152,6 +161,7 @@ impl Partition {
             swept: self.swept,
             sweep: self.sweep,
             held: self.held,
+            caught_up: self.caught_up,
         };
         // Writing such a struct to memory cannot fail: no maps with odd keys, no I/O.
         let written = serde_json::to_writer(&mut *out, &wire);
@@ -176,6 +186,7 @@ impl Partition {
             swept: wire.swept,
             sweep: wire.sweep,
             held: wire.held,
+            caught_up: wire.caught_up,
         })
     }
 }

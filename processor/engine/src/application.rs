@@ -47,6 +47,9 @@ pub trait Application {
         record: &BroadcastRecord,
     ) -> Result<(), Failure>;
 
+    /// The partition has been read to its end for the first time since its assignment.
+    fn caught_up(&mut self, transaction: &mut dyn Transaction, partition: StatePartition) -> Result<(), Failure>;
+
     /// Whether [`Application::background`] has anything to do for the partitions now running.
     fn has_background(&self) -> bool;
 

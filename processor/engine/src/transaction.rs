@@ -48,6 +48,10 @@ pub trait Transaction {
     /// Writes a record that is no state: to a repartition, broadcast or dead-letter topic.
     fn emit(&mut self, record: &NewRecord<'_>) -> Result<(), Failure>;
 
+    /// The offset in the partition's changelog before which lies everything that was committed before this
+    /// transaction; `None` for a partition that is not running here.
+    fn changelog_end(&self, partition: StatePartition) -> Option<i64>;
+
     /// State partitions touched so far, in order.
     fn touched(&self) -> Vec<StatePartition>;
 

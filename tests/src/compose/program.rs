@@ -36,6 +36,7 @@ pub(super) struct Place<'a> {
 pub(super) struct ComposeProgram {
     name: String,
     engine: Engine,
+    /// The container's id: its name may by now belong to a later run.
     container: String,
     http: SocketAddr,
     log: PathBuf,
@@ -46,12 +47,13 @@ pub(super) struct ComposeProgram {
 /// Starts what `spec` says.
 pub(super) fn run(spec: &ProgramSpec, place: &Place<'_>) -> Result<ComposeProgram> {
     ensure_image(spec.program)?;
-    let container = format!("{}-{}", place.project, spec.name);
+    let name = format!("{}-{}", place.project, spec.name);
+    remove_ended(place.engine, &name)?;
     let spec = with_supplied_flags(spec, place)?;
     let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let mut command = place.engine.docker();
     command
-        .args(["run", "-d", "--name", &container, "--network", place.network])
+        .args(["run", "-d", "--name", &name, "--network", place.network])
         .args(["--label", &format!("{PROGRAM_LABEL}={}", place.project)])
         .args(["-p", &format!("127.0.0.1:{}:{}", place.http_port, http_port(&spec)?)])
         // Files in the state directory belong to whoever runs the tests, who may want to damage or remove them.
@@ -65,10 +67,19 @@ pub(super) fn run(spec: &ProgramSpec, place: &Place<'_>) -> Result<ComposeProgra
     if !output.status.success() {
         bail!("{} did not start: {}", spec.name, String::from_utf8_lossy(&output.stderr).trim());
     }
+    let container = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     let log = place.directory.join("logs").join(format!("{}.log", spec.name));
     let follower = follow(place.engine, &container, &log)?;
     let http = ([127, 0, 0, 1], place.http_port).into();
     Ok(ComposeProgram { name: spec.name, engine: place.engine.clone(), container, http, log, follower })
+}
+
+/// A scenario replaces a killed program by a new run before it lets go of the old one.
+fn remove_ended(engine: &Engine, name: &str) -> Result<()> {
+    match status(engine, name) {
+        Ok((status, _)) if matches!(status.as_str(), "exited" | "dead") => engine.run(["rm", "-v", name]).map(drop),
+        _ => Ok(()),
+    }
 }
 
 fn with_supplied_flags(spec: &ProgramSpec, place: &Place<'_>) -> Result<ProgramSpec> {

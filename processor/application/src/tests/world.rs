@@ -124,7 +124,7 @@ pub(super) fn movements(partition: i32) -> StatePartition {
 
 pub(super) fn settings() -> Settings {
     let partitions = NonZeroU32::new(10).unwrap();
-    Settings::new(SOURCE_TOPIC, partitions, NonZeroU32::new(3).unwrap())
+    Settings::new(SOURCE_TOPIC, partitions, partitions, NonZeroU32::new(3).unwrap())
 }
 
 impl World {
@@ -350,6 +350,10 @@ impl Transaction for Open {
             marked: false,
         });
         Ok(())
+    }
+
+    fn changelog_end(&self, partition: StatePartition) -> Option<i64> {
+        self.running.contains(&partition).then_some(0)
     }
 
     fn touched(&self) -> Vec<StatePartition> {

@@ -12,6 +12,7 @@
 use std::time::Duration;
 
 use super::open::{Open, View};
+use super::owned::CaughtUp;
 use super::{PRODUCERS, Worker};
 use crate::application::Application;
 use crate::cluster::{Cluster, Delivered, GroupConsumer, OffsetToCommit, TransactionalProducer};
@@ -103,8 +104,12 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
                 )?);
             }
         }
+        // A transaction that only emits (an announcement) would commit without any offset, and so without the
+        // group checking our generation: it repeats the offsets of what we run.
+        let only_emits = open.begun && offsets.is_empty();
         for (partition, owned) in &self.owned {
-            if owned.refresh_offset && owned.is_running() && !open.touched.contains_key(partition) {
+            let repeat = only_emits || owned.refresh_offset;
+            if repeat && owned.is_running() && !open.touched.contains_key(partition) {
                 offsets.push(self.offset(
                     *partition,
                     owned.mark.next_offset,
@@ -166,6 +171,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             owned.mark = touched.mark;
             owned.leader_epoch = touched.leader_epoch;
             owned.restored_end = None;
+            owned.changelog_end = last + 1;
             let progress = Progress {
                 mark: touched.mark,
                 changelog_next: last + 1,
@@ -206,7 +212,10 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             self.rewind(open.touched.keys().copied().collect())?;
         }
         for owned in self.owned.values_mut() {
-            // Whatever a broadcast caused may have been part of it; handling one again is harmless.
+            // Whatever a broadcast or a first end caused may have been part of it; again is harmless.
+            if owned.caught_up == CaughtUp::Told {
+                owned.caught_up = CaughtUp::Seen;
+            }
             owned.broadcasts_handled = 0;
             owned.broadcast_boundary = None;
         }
@@ -226,7 +235,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             owned.read_to = owned.mark.next_offset;
             self.consumer.start(input, owned.mark.next_offset, owned.leader_epoch).map_err(escalate)?;
         }
-        self.begin_restore(&unverified).map_err(escalate)
+        self.begin_restore(&unverified)
     }
 
     /// Gives every open transaction a known outcome (engine rule 3): committed, aborted, or resolved by

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use self::commit::escalate;
 use self::open::{Open, View};
-use self::owned::Owned;
+use self::owned::{CaughtUp, Owned};
 use crate::application::{Application, BroadcastRecord};
 use crate::cluster::{Cluster, GroupConsumer, Polled, Record, TransactionalProducer};
 use crate::failure::{Failure, Stop};
@@ -237,6 +237,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         self.take_assigned()?;
         let drained = self.gather()?;
         let read = self.read_logs(drained)?;
+        self.tell_caught_up()?;
         self.handle_broadcasts()?;
         self.background()?;
         let worked = self.commit_if_due(drained)?;
@@ -292,6 +293,9 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             && owned.is_running()
         {
             owned.read_to = owned.read_to.max(position);
+            if owned.caught_up == CaughtUp::NotYet {
+                owned.caught_up = CaughtUp::Seen;
+            }
         }
     }
 
@@ -309,6 +313,27 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         let now = self.cluster.now_ms();
         let interval = u64::try_from(self.limits.commit_interval.as_millis()).unwrap_or(u64::MAX);
         self.open.as_ref().is_some_and(|open| now.saturating_sub(open.started_ms) >= interval)
+    }
+
+    /// Tells the application of partitions that were read to their end for the first time.
+    fn tell_caught_up(&mut self) -> Result<(), Failure> {
+        let seen = |owned: &Owned<_>| owned.is_running() && owned.caught_up == CaughtUp::Seen;
+        let partitions: Vec<StatePartition> =
+            self.owned.iter().filter(|(_, owned)| seen(owned)).map(|(partition, _)| *partition).collect();
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let now = self.cluster.now_ms();
+        let Self { producers, open, owned, topology, application, turn, .. } = self;
+        let Some(producer) = producers.get_mut(*turn) else { return Err(Failure::Rebuild("no producer".into())) };
+        let open = open.get_or_insert_with(|| Open::new(now));
+        for partition in partitions {
+            application.caught_up(&mut View { open, producer, owned, topology }, partition)?;
+            if let Some(owned) = owned.get_mut(&partition) {
+                owned.caught_up = CaughtUp::Told;
+            }
+        }
+        Ok(())
     }
 
     /// Hands broadcast records to the partitions that have read far enough.

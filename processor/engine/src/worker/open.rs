@@ -161,6 +161,10 @@ impl<T: TransactionalProducer, P: PartitionStore> Transaction for View<'_, T, P>
         self.send(record)
     }
 
+    fn changelog_end(&self, partition: StatePartition) -> Option<i64> {
+        self.owned.get(&partition).filter(|owned| owned.is_running()).map(|owned| owned.changelog_end)
+    }
+
     fn touched(&self) -> Vec<StatePartition> {
         self.open.touched.keys().copied().collect()
     }

@@ -16,6 +16,17 @@ pub(super) enum Phase {
     Running,
 }
 
+/// Whether the input was read to its end since the assignment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CaughtUp {
+    /// No end was seen.
+    NotYet,
+    /// An end was seen.
+    Seen,
+    /// The application was told.
+    Told,
+}
+
 /// A replay under way.
 #[derive(Debug, Default)]
 pub(super) struct Restoring {
@@ -53,10 +64,17 @@ pub(super) struct Owned<P> {
     pub(super) restored_end: Option<i64>,
     /// How far the input is read, control records included.
     pub(super) read_to: i64,
+    /// End of the changelog as of the last commit (or the replay).
+    pub(super) changelog_end: i64,
+    /// The input was read to its end since the assignment, and the application: has it been told?
+    pub(super) caught_up: CaughtUp,
     /// Broadcast records handled since the assignment.
     pub(super) broadcasts_handled: usize,
     /// The next broadcast records may be handled when `read_to` has come here: `(records, offset)`.
     pub(super) broadcast_boundary: Option<(usize, i64)>,
+    /// The code of the stop that the last look at this partition led to. A verdict must be confirmed by a second
+    /// look: offsets, changelog and input are read one after the other, and a predecessor may commit in between.
+    pub(super) suspected: Option<&'static str>,
     /// The group's offset stands below the mark and should be moved up with the next commit.
     pub(super) refresh_offset: bool,
     /// Repartition topics: records before this offset are deleted already.
@@ -78,8 +96,11 @@ impl<P: PartitionStore> Owned<P> {
             leader_epoch: None,
             restored_end: None,
             read_to: 0,
+            changelog_end: 0,
+            caught_up: CaughtUp::NotYet,
             broadcasts_handled: 0,
             broadcast_boundary: None,
+            suspected: None,
             refresh_offset: false,
             purged_to: 0,
             input_topic_id,

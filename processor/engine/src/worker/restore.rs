@@ -10,7 +10,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::Worker;
-use super::owned::{Owned, Phase, Restoring};
+use super::commit::escalate;
+use super::owned::{CaughtUp, Owned, Phase, Restoring};
 use crate::application::{Application, BroadcastRecord};
 use crate::cluster::{Cluster, CommittedOffset, GroupConsumer, LogReader, Read, Record};
 use crate::failure::{Failure, Stop};
@@ -28,7 +29,13 @@ const RESTORE_WAIT: Duration = Duration::from_millis(2);
 
 impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> {
     /// Starts (or starts over) the replay of owned partitions; their input is paused until it is done.
+    ///
+    /// Half done is worse than not begun: any failure leads to a rebuild, which begins all of them again.
     pub(super) fn begin_restore(&mut self, partitions: &[StatePartition]) -> Result<(), Failure> {
+        self.try_begin_restore(partitions).map_err(escalate)
+    }
+
+    fn try_begin_restore(&mut self, partitions: &[StatePartition]) -> Result<(), Failure> {
         if partitions.is_empty() {
             return Ok(());
         }
@@ -137,7 +144,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         }
         flush(owned, position, now)?;
         self.reader.remove(changelog)?;
-        self.start(partition)
+        self.start(partition).map_err(escalate)
     }
 
     /// The replay is complete: decide where the input starts, and start it.
@@ -153,7 +160,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         if !owned.input_topic_id.is_empty() && owned.input_topic_id != input_topic_id && restoring.mark.is_some() {
             return Err(topic_changed("INPUT_TOPIC_RECREATED", self.topology.topic_name(input.topic)).into());
         }
-        let start = resume(&Found {
+        let decision = resume(&Found {
             input: &format!("{}-{}", self.topology.topic_name(input.topic), input.partition),
             changelog: self.topology.topic_name(spec.changelog),
             state: restoring.mark,
@@ -161,19 +168,30 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             ends,
             input_topic_id: &input_topic_id,
             accept_truncated_input: spec.accept_truncated_input,
-        })?;
+        });
+        let start = match decision {
+            Ok(start) => start,
+            Err(stop) if owned.suspected == Some(stop.code) => return Err(stop.into()),
+            Err(stop) => {
+                owned.suspected = Some(stop.code);
+                return self.begin_restore(&[partition]);
+            }
+        };
+        owned.suspected = None;
         let (replayed, position) = (restoring.replayed, restoring.position);
         owned.leader_epoch = restoring.leader_epoch.filter(|_| restoring.replayed == 0);
         owned.mark = start.mark;
         owned.restored_end = Some(position);
+        owned.changelog_end = position;
+        owned.caught_up = CaughtUp::NotYet;
         owned.read_to = start.mark.next_offset;
         owned.broadcasts_handled = 0;
         owned.broadcast_boundary = None;
         owned.refresh_offset = start.recognised > 0;
         owned.input_topic_id = input_topic_id;
         owned.phase = Phase::Running;
-        self.consumer.start(input, start.mark.next_offset, owned.leader_epoch)?;
         self.application.started(partition, &owned.store)?;
+        self.consumer.start(input, start.mark.next_offset, owned.leader_epoch)?;
         if start.recognised > 0 {
             self.observer.observe(&Event::Recognised { partition, offsets: start.recognised });
         }

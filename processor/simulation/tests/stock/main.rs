@@ -19,6 +19,7 @@ use schemas::{StockDelta, Topics};
 const WIRING: Wiring = Wiring::DEFAULT;
 
 struct Stock {
+    source_partitions: u8,
     goods_partitions: i32,
     history: History,
     read_to: BTreeMap<i32, i64>,
@@ -46,7 +47,9 @@ impl Scenario for Stock {
 
     fn application(&self) -> Self::Application {
         let goods = NonZeroU32::new(u32::try_from(self.goods_partitions).unwrap()).unwrap();
-        StockApplication::new(Settings::new("warehouse.orders.transactions", goods, NonZeroU32::MIN), Silent)
+        let sources = NonZeroU32::new(self.source_partitions.into()).unwrap();
+        let settings = Settings::new("warehouse.orders.transactions", sources, goods, NonZeroU32::MIN);
+        StockApplication::new(settings, Silent)
     }
 
     fn feed(&mut self, broker: &mut Broker, random: &mut Random) -> bool {
@@ -124,7 +127,7 @@ fn case(seed: u64, trace: bool) -> Result<Counts, Box<Violation>> {
         tolerated_stops: vec!["GROUP_OFFSETS_MISSING", "INPUT_TRUNCATED"],
     };
     let history = History::new(WIRING.source, sources, 1 + random.below(40));
-    let scenario = Stock { goods_partitions, history, read_to: BTreeMap::new(), seen: BTreeMap::new() };
+    let scenario = Stock { source_partitions: sources, goods_partitions, history, read_to: BTreeMap::new(), seen: BTreeMap::new() };
     Simulation::new(setup, scenario, seed, trace).run()
 }
 
