@@ -22,7 +22,7 @@ use processor_engine::{
 use crate::broker::Broker;
 use crate::log::Next;
 use crate::scheduler::Random;
-use crate::simulation::Scenario;
+use crate::setup::Scenario;
 
 /// The input.
 pub const INPUT: TopicIndex = TopicIndex(0);
@@ -188,10 +188,6 @@ impl Application for Counting {
             return Ok(());
         }
         self.set_rounds(transaction, partition, record.offset + 1, left + CHUNKS)
-    }
-
-    fn caught_up(&mut self, _transaction: &mut dyn Transaction, _partition: StatePartition) -> Result<(), Failure> {
-        Ok(())
     }
 
     fn has_background(&self) -> bool {

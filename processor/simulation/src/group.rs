@@ -188,7 +188,8 @@ impl Group {
         offsets: &[(TopicPartition, CommittedOffset)],
     ) -> bool {
         let anonymous = identity.member == 0;
-        if !anonymous && !(self.has(identity.member) && identity.generation == self.generation) {
+        let current = self.has(identity.member) && identity.generation == self.generation;
+        if !(anonymous || current) {
             return false;
         }
         let pending = self.pending.entry(producer).or_default();

@@ -10,7 +10,7 @@
 //! - [`member`]: what a consumer library does in the background
 //! - [`mod@cluster`], [`store`]: the engine's traits on it
 //! - [`scheduler`], [`world`]: chance, faults, and the one door through which a worker acts
-//! - [`simulation`], [`seeds`]: one run, and many
+//! - [`setup`], [`simulation`], [`seeds`]: what a run is, one run, and many
 //! - [`counting`]: a small stream program to run, with what must hold for it
 
 pub mod broker;
@@ -22,10 +22,12 @@ pub mod log;
 pub mod member;
 pub mod scheduler;
 pub mod seeds;
+pub mod setup;
 pub mod simulation;
 pub mod store;
 pub mod world;
 
 pub use scheduler::{Faults, Random};
 pub use seeds::{first_violation, run_seeds};
-pub use simulation::{Counts, Scenario, Setup, Simulation, Violation};
+pub use setup::{Counts, Scenario, Setup, Violation};
+pub use simulation::Simulation;

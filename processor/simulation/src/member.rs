@@ -13,6 +13,8 @@ use processor_engine::cluster::Rebalance;
 use crate::group::{Group, MemberId, MemberIdentity};
 
 /// One consumer as its own client library sees it.
+// Independent facts about one client, not a state machine in disguise.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Default)]
 pub struct MemberClient {
     member: Option<MemberId>,
@@ -42,7 +44,7 @@ impl MemberClient {
 
     /// The coordinator's member id, known or still hidden from the application.
     pub fn member(&self) -> Option<MemberId> {
-        self.member.or(self.hidden.map(|(member, _)| member))
+        self.member.or_else(|| self.hidden.map(|(member, _)| member))
     }
 
     /// What the application holds.

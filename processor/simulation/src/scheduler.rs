@@ -74,6 +74,8 @@ pub struct Faults {
     pub freeze: u32,
     /// Steps that stop a whole process for longer than its session, and let it go on afterwards: a zombie.
     pub stall: u32,
+    /// The call before which a process must stand to be stopped; any place when `None`.
+    pub stall_at: Option<Call>,
 }
 
 impl Faults {
@@ -100,6 +102,7 @@ impl Faults {
             late_markers: rate(&[0, 5_000, 10_000]),
             freeze: rate(&[0, 20, 100]),
             stall: rate(&[0, 0, 20, 80]),
+            stall_at: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use crate::simulation::{Counts, Violation};
+use crate::setup::{Counts, Violation};
 
 /// Trace lines shown for a failing seed; all that were kept when it is run alone.
 const SHOWN: usize = 250;

@@ -4,7 +4,8 @@
 //! coroutine suspended at its calls, so that any interleaving of any number of workers can be reached by
 //! one thread; nested calls would only reach those where the last to be paused is the first to go on. A
 //! run has two parts: faults strike for a number of steps, then none does and everything must settle.
-//! Guards nothing itself: the [`Scenario`] says what must hold, after every step and at the end.
+//! Guards nothing itself: the
+//! [`Scenario`] says what must hold, after every step and at the end.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -13,12 +14,14 @@ use std::rc::Rc;
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult};
 use processor_engine::observer::{Event, Observer};
-use processor_engine::worker::{Limits, Rules, Step, Worker};
-use processor_engine::{Application, Failure, Stop, TopicIndex, Topology};
+use processor_engine::worker::{Step, Worker};
+use processor_engine::{Application, Failure, Stop, Topology};
 
 use crate::broker::Broker;
 use crate::cluster::SimulatedCluster;
-use crate::scheduler::{Faults, Random, Trace};
+use crate::member::MemberClient;
+use crate::scheduler::{Call, Faults, Random, Trace};
+use crate::setup::{Counts, Scenario, Setup, Violation};
 use crate::store::{Machine, SimulatedStore};
 use crate::world::{CRASHED, Handle, Pause, Process, World};
 
@@ -27,106 +30,9 @@ const STACK_BYTES: usize = 512 << 10;
 /// The broker's transaction timeout, virtual.
 const TRANSACTION_TIMEOUT_MS: u64 = 10_000;
 /// Rounds over all instances within which a run without faults must settle.
-const SETTLE_STEPS: u64 = 20_000;
+const SETTLE_STEPS: u64 = 5_000;
 /// Of 10,000 steps: dead members counted out, markers written, background rounds, restarts.
 const HOUSEKEEPING: u32 = 500;
-
-/// What is run, and what must hold.
-pub trait Scenario {
-    /// The stream program.
-    type Application: Application + 'static;
-
-    /// Builds the program for one worker.
-    fn application(&self) -> Self::Application;
-
-    /// Writes some input, now and then; `false` when there is no more.
-    fn feed(&mut self, broker: &mut Broker, random: &mut Random) -> bool;
-
-    /// Looks after every step; an error ends the run.
-    fn observe(&mut self, broker: &Broker) -> Result<(), String>;
-
-    /// Looks when everything has settled.
-    fn finish(&mut self, broker: &Broker) -> Result<(), String>;
-}
-
-/// How a run is made.
-#[derive(Debug, Clone)]
-pub struct Setup {
-    /// Topics and stages.
-    pub topology: Topology,
-    /// Partition counts.
-    pub partitions: Vec<(TopicIndex, i32)>,
-    /// Limits of the workers.
-    pub limits: Limits,
-    /// Engine rules; all on unless a test shows what one of them is for.
-    pub rules: Rules,
-    /// Rates of the faults.
-    pub faults: Faults,
-    /// Number of instances.
-    pub instances: usize,
-    /// Instances to a process (they share its fate and its store).
-    pub workers_per_process: usize,
-    /// Steps with faults.
-    pub steps: u64,
-    /// Codes of stops that end a worker without being a violation: it is started again, and counted.
-    pub tolerated_stops: Vec<&'static str>,
-}
-
-/// How often what the model is for has happened; a run that never gets there proves nothing.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Scheduler steps.
-    pub steps: u64,
-    /// Transactions committed.
-    pub committed: u64,
-    /// Transactions aborted.
-    pub aborted: u64,
-    /// Producers rebuilt.
-    pub rebuilt: u64,
-    /// Kept partitions that others had moved on.
-    pub overtaken: u64,
-    /// Partitions lost without a chance to commit.
-    pub lost: u64,
-    /// Partitions restored and started.
-    pub started: u64,
-    /// Changelog records replayed.
-    pub replayed: u64,
-    /// Processes killed.
-    pub crashes: u64,
-    /// Live members counted out.
-    pub evictions: u64,
-    /// Workers that ended by themselves (fenced again and again, no start possible) and were started again.
-    pub exits: u64,
-    /// Tolerated coded stops among them.
-    pub tolerated: u64,
-}
-
-impl Counts {
-    /// Adds another run's counts.
-    pub fn add(&mut self, other: &Self) {
-        self.steps += other.steps;
-        self.committed += other.committed;
-        self.aborted += other.aborted;
-        self.rebuilt += other.rebuilt;
-        self.overtaken += other.overtaken;
-        self.lost += other.lost;
-        self.started += other.started;
-        self.replayed += other.replayed;
-        self.crashes += other.crashes;
-        self.evictions += other.evictions;
-        self.exits += other.exits;
-        self.tolerated += other.tolerated;
-    }
-}
-
-/// What broke, with the last lines of what happened when a trace was asked for.
-#[derive(Debug, Clone)]
-pub struct Violation {
-    /// The invariant and the figures.
-    pub what: String,
-    /// Trace, oldest line first.
-    pub trace: Vec<String>,
-}
 
 enum Exit {
     Left,
@@ -142,6 +48,8 @@ struct Instance {
     process: Option<Rc<Process>>,
     coroutine: Option<Running>,
     last: Option<Step>,
+    /// The call it is suspended before.
+    at: Option<Call>,
     frozen_until: u64,
 }
 
@@ -200,6 +108,7 @@ impl<S: Scenario> Simulation<S> {
             process: None,
             coroutine: None,
             last: None,
+            at: None,
             frozen_until: 0,
         };
         let machines = (0..=setup.instances / per_process).map(|_| Rc::new(Machine::default())).collect();
@@ -306,6 +215,10 @@ impl<S: Scenario> Simulation<S> {
     /// A process stops as a whole and is counted out; when it goes on it does not know.
     fn stall(&mut self) {
         let Some(index) = self.pick() else { return };
+        let wanted = self.world.faults.get().stall_at;
+        if wanted.is_some() && self.instances.get(index).is_none_or(|instance| instance.at != wanted) {
+            return;
+        }
         let steps = self.world.random.borrow_mut().between(20, 300);
         let until = self.counts.get().steps + u64::try_from(steps).unwrap_or(0);
         let Some(instance) = self.instances.get_mut(index) else { return };
@@ -437,8 +350,12 @@ impl<S: Scenario> Simulation<S> {
             }
         }
         let exit = match coroutine.resume(()) {
-            CoroutineResult::Yield(Pause::Call(_)) => return Ok(()),
+            CoroutineResult::Yield(Pause::Call(call)) => {
+                instance.at = Some(call);
+                return Ok(());
+            }
             CoroutineResult::Yield(Pause::Step(step)) => {
+                instance.at = None;
                 if instance.last != Some(step) {
                     self.world.trace.line(|| format!("{} is {step:?}", instance.name));
                 }
@@ -555,7 +472,7 @@ fn heartbeats(broker: &mut Broker, random: &mut Random) {
 
 /// Sessions of members whose process is gone end.
 fn evict_dead(broker: &mut Broker) {
-    let dead: Vec<_> = broker.clients.iter().filter(|it| it.dead).filter_map(|it| it.member()).collect();
+    let dead: Vec<_> = broker.clients.iter().filter(|it| it.dead).filter_map(MemberClient::member).collect();
     for member in dead {
         broker.group.remove(member);
     }

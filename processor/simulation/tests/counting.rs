@@ -1,5 +1,8 @@
 //! The counting program under arbitrary schedules: invariants 1, 2 and 3 hold with every engine rule on.
 
+// Helpers of tests are tests.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::time::Duration;
 
 use processor_engine::worker::{Limits, Rules};

@@ -1,10 +1,17 @@
 //! What each engine rule is for: with the rule taken out, schedules are found that break an invariant; with
 //! it, the same schedules do not.
+//!
+//! Rule 5 (the first record after a replay lands where the replay ended) has no test here: it is a second
+//! net behind the sequence numbers of rule 1, and no schedule of this model gets past the first.
+
+// Helpers of tests are tests.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::time::Duration;
 
 use processor_engine::worker::{Limits, Rules};
 use processor_simulation::counting::{CountingScenario, partitions, topology};
+use processor_simulation::scheduler::Call;
 use processor_simulation::{Counts, Faults, Random, Setup, Simulation, Violation, first_violation};
 
 /// Seeds searched for a schedule that a missing rule does not survive.
@@ -59,7 +66,10 @@ fn zombies() -> Faults {
 
 #[test]
 fn rule_1_a_zombies_local_movement_is_fenced_by_the_offsets_of_every_touched_partition() {
-    guards("rule 1", Rules { rule1_offsets_of_touched: false, ..Rules::default() }, zombies());
+    // Stopped when its offsets are in the transaction and its records are not yet on their way: the membership
+    // was checked already, and only pending offsets can make the new owner of the moved-to partition wait.
+    let faults = Faults { stall: 3_000, stall_at: Some(Call::Flush), ..zombies() };
+    guards("rule 1", Rules { rule1_offsets_of_touched: false, ..Rules::default() }, faults);
 }
 
 #[test]
@@ -77,9 +87,4 @@ fn rule_3_a_revoked_partition_leaves_no_transaction_open_behind_it() {
 fn rule_4_a_kept_partition_that_others_moved_on_is_restored_again() {
     let faults = Faults { quiet_rejoin: 10_000, evict: 50, ..zombies() };
     guards("rule 4", Rules { rule4_reread_on_rebalance: false, ..Rules::default() }, faults);
-}
-
-#[test]
-fn rule_5_the_first_record_after_a_replay_lands_where_the_replay_ended() {
-    guards("rule 5", Rules { rule5_check_restored_end: false, ..Rules::default() }, zombies());
 }

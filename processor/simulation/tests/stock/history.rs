@@ -18,7 +18,7 @@ const ROWS: usize = 10;
 const GOODS: usize = 4;
 
 /// Good and signed pieces.
-pub type Content = (i64, i64);
+pub(crate) type Content = (i64, i64);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -40,12 +40,12 @@ struct Change {
 
 /// The source, its connector, and the rows that live.
 #[derive(Debug)]
-pub struct History {
+pub(crate) struct History {
     source: TopicIndex,
     partitions: u8,
     clock: u64,
     /// The rows as committed.
-    pub truth: BTreeMap<u8, Content>,
+    pub(crate) truth: BTreeMap<u8, Content>,
     open: Vec<Change>,
     locked: BTreeSet<u8>,
     /// Committed and not sent: the connector is down.
@@ -64,7 +64,7 @@ pub struct History {
 
 impl History {
     /// A history of `steps` things that happen, over an input of `partitions` partitions.
-    pub fn new(source: TopicIndex, partitions: u8, steps: usize) -> Self {
+    pub(crate) fn new(source: TopicIndex, partitions: u8, steps: usize) -> Self {
         Self {
             source,
             partitions,
@@ -86,7 +86,7 @@ impl History {
     }
 
     /// Lets one more thing happen; `false` when the last has, and the topic tells the whole truth.
-    pub fn go_on(&mut self, broker: &mut Broker, random: &mut Random) -> bool {
+    pub(crate) fn go_on(&mut self, broker: &mut Broker, random: &mut Random) -> bool {
         match self.steps {
             0 => return false,
             1 => self.finish(broker),
@@ -183,8 +183,8 @@ impl History {
             return;
         }
         self.down = false;
-        for change in self.sent[self.sent.len().saturating_sub(again)..].to_vec() {
-            self.append(broker, &change);
+        for change in &self.sent[self.sent.len().saturating_sub(again)..] {
+            self.append(broker, change);
         }
         let now = self.clock;
         self.send_waiting(broker, now);
@@ -249,8 +249,8 @@ impl History {
     fn retry(&mut self, broker: &mut Broker, random: &mut Random) {
         let count = 1 + random.below(4);
         let sent = if self.sent.is_empty() { &self.snapshot_records } else { &self.sent };
-        for change in sent[sent.len().saturating_sub(count)..].to_vec() {
-            self.append(broker, &change);
+        for change in &sent[sent.len().saturating_sub(count)..] {
+            self.append(broker, change);
         }
     }
 

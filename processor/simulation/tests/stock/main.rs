@@ -1,6 +1,9 @@
 //! The whole program without Kafka and disk: arbitrary histories of the source × arbitrary redelivery ×
 //! arbitrary crash points. Invariants 1 (sums), 2 (versions) and 7 (nothing is refused that is right).
 
+// Helpers of tests are tests.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 mod history;
 
 use std::collections::BTreeMap;
@@ -19,7 +22,6 @@ use schemas::{StockDelta, Topics};
 const WIRING: Wiring = Wiring::DEFAULT;
 
 struct Stock {
-    source_partitions: u8,
     goods_partitions: i32,
     history: History,
     read_to: BTreeMap<i32, i64>,
@@ -47,9 +49,7 @@ impl Scenario for Stock {
 
     fn application(&self) -> Self::Application {
         let goods = NonZeroU32::new(u32::try_from(self.goods_partitions).unwrap()).unwrap();
-        let sources = NonZeroU32::new(self.source_partitions.into()).unwrap();
-        let settings = Settings::new("warehouse.orders.transactions", sources, goods, NonZeroU32::MIN);
-        StockApplication::new(settings, Silent)
+        StockApplication::new(Settings::new("warehouse.orders.transactions", goods, NonZeroU32::MIN), Silent)
     }
 
     fn feed(&mut self, broker: &mut Broker, random: &mut Random) -> bool {
@@ -127,7 +127,7 @@ fn case(seed: u64, trace: bool) -> Result<Counts, Box<Violation>> {
         tolerated_stops: vec!["GROUP_OFFSETS_MISSING", "INPUT_TRUNCATED"],
     };
     let history = History::new(WIRING.source, sources, 1 + random.below(40));
-    let scenario = Stock { source_partitions: sources, goods_partitions, history, read_to: BTreeMap::new(), seen: BTreeMap::new() };
+    let scenario = Stock { goods_partitions, history, read_to: BTreeMap::new(), seen: BTreeMap::new() };
     Simulation::new(setup, scenario, seed, trace).run()
 }
 
