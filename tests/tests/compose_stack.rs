@@ -3,6 +3,7 @@
 //! Skipped with a notice where there is no container engine; fails instead when `STACK_REQUIRE_COMPOSE` is set.
 
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tests::client::{Connect, Isolation, Kafka, NewTopic, Sql, orders_connector, unique_name};
@@ -20,6 +21,9 @@ struct Pipeline {
 
 impl Pipeline {
     fn start() -> Result<Self> {
+        // Tests run side by side: of two that find no topic, the second must find the first one's.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let stack = shared_full()?;
         let addresses = stack.addresses(Viewpoint::Host);
         let kafka = Kafka::new(&addresses.bootstrap_servers);
