@@ -190,6 +190,10 @@ impl Application for Counting {
         self.set_rounds(transaction, partition, record.offset + 1, left + CHUNKS)
     }
 
+    fn caught_up(&mut self, _transaction: &mut dyn Transaction, _partition: StatePartition) -> Result<(), Failure> {
+        Ok(())
+    }
+
     fn has_background(&self) -> bool {
         self.waiting().is_some()
     }
