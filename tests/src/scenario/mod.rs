@@ -6,6 +6,7 @@
 pub mod bad_input;
 pub mod histories;
 pub mod live;
+pub mod rebuild;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -69,6 +70,12 @@ impl<'a> Job<'a> {
         kafka.create_topic(&deltas)?;
         let target = Target::create(stack, name)?;
         Ok(Self { stack, kafka, name: name.to_owned(), source_topic, topic_prefix, target })
+    }
+
+    /// The same job rebuilt from nothing: the same input and target, own topics and group of another name.
+    pub fn rebuilt(self) -> Result<Self> {
+        let name = unique_name("rebuilt");
+        Ok(Self { topic_prefix: format!("{name}.stock"), name, ..self })
     }
 
     /// A topic of the job: `deltas`, `transactions`, …
