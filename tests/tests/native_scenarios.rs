@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use tests::native::{NativeStack, shared_full};
-use tests::scenario::{bad_input, histories, live, rebuild};
+use tests::scenario::{bad_input, fencing, histories, live, rebuild};
 
 #[test]
 fn a_history_ends_exactly_with_one_process() -> Result<()> {
@@ -62,6 +62,14 @@ fn offsets_reset_under_load_are_recognised_and_no_version_appears_twice() -> Res
 #[test]
 fn a_history_reaches_the_target_exactly_with_everything_killed_once() -> Result<()> {
     histories::ends_exactly_in_the_target(shared_full()?, "debezium-capture/history", 2)
+}
+
+#[test]
+fn two_processes_of_one_instance_do_not_fence_each_other_for_ever() -> Result<()> {
+    fencing::two_processes_of_one_instance_do_not_fence_each_other_for_ever(
+        shared_full()?,
+        "debezium-capture/history-concurrent",
+    )
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! that many run beside each other on one stack.
 
 pub mod bad_input;
+pub mod fencing;
 pub mod histories;
 pub mod live;
 pub mod rebuild;

@@ -189,7 +189,6 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         }
         self.turn = (self.turn + 1) % PRODUCERS;
         self.failures = 0;
-        self.fencings = 0;
         self.application.committed();
         let took = Duration::from_millis(now.saturating_sub(open.started_ms));
         self.observer.observe(&Event::Committed { records: open.records, partitions: open.touched.len(), took });

@@ -14,7 +14,7 @@ mod owned;
 mod rebalance;
 mod restore;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use self::commit::escalate;
@@ -49,8 +49,11 @@ pub struct Limits {
     /// A store not written for longer than this is rebuilt from the changelog instead of brought up to
     /// date; must be shorter than the changelog's `delete.retention.ms`.
     pub max_state_age: Duration,
-    /// Fencings without a successful commit between them after which the worker gives up.
-    pub max_fencings: u32,
+    /// Fencings within [`Limits::fencing_window`] after which the worker gives up. Successful commits between them
+    /// do not count: two processes of one identity fence each other in turn, and each commits in between.
+    pub max_fencings: usize,
+    /// See [`Limits::max_fencings`].
+    pub fencing_window: Duration,
 }
 
 impl Default for Limits {
@@ -64,6 +67,7 @@ impl Default for Limits {
             purge_interval: Duration::from_secs(30),
             max_state_age: Duration::from_secs(21 * 24 * 3600),
             max_fencings: 3,
+            fencing_window: Duration::from_secs(600),
         }
     }
 }
@@ -127,7 +131,8 @@ pub struct Worker<C: Cluster, S: StateStore, A: Application, O: Observer> {
     broadcasts: Vec<BroadcastRecord>,
     recovery: Option<Failure>,
     failures: u32,
-    fencings: u32,
+    /// When the last fencings were, ms since 1970.
+    fencings: VecDeque<u64>,
     last_purge_ms: u64,
     leaving: bool,
 }
@@ -168,7 +173,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             broadcasts: Vec::new(),
             recovery: None,
             failures: 0,
-            fencings: 0,
+            fencings: VecDeque::new(),
             last_purge_ms: now,
             leaving: false,
         })
@@ -431,11 +436,14 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             }
             Failure::Rebuild(reason) => self.rebuild(&reason),
             Failure::Fenced(reason) => {
-                self.fencings += 1;
-                if self.fencings > self.limits.max_fencings {
+                let now = self.cluster.now_ms();
+                let window = u64::try_from(self.limits.fencing_window.as_millis()).unwrap_or(u64::MAX);
+                self.fencings.retain(|then| now.saturating_sub(*then) < window);
+                self.fencings.push_back(now);
+                if self.fencings.len() > self.limits.max_fencings {
                     return Err(Failure::stop(
                         "FENCED",
-                        format!("fenced {} times without a commit between: {reason}", self.fencings),
+                        format!("fenced {} times within minutes: {reason}", self.fencings.len()),
                         "another process runs with the same --application-id and --instance; give each its own --instance",
                     ));
                 }
