@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, bail};
 use rdkafka::admin::AdminOptions;
 use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::error::KafkaResult;
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::kafka::{Kafka, REQUEST_TIMEOUT};
 use super::runtime::block_on;
+use crate::stack::{HEALTHY_WITHIN, wait_for};
 
 /// What a group has committed for a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,9 +42,9 @@ impl Kafka {
         for partition in self.partitions(topic)? {
             list.add_partition(topic, partition);
         }
-        let committed = consumer
-            .committed_offsets(list, REQUEST_TIMEOUT)
-            .with_context(|| format!("cannot read the offsets of group {group}"))?;
+        let read = || consumer.committed_offsets(list.clone(), REQUEST_TIMEOUT);
+        let committed =
+            from_the_coordinator(group, read).with_context(|| format!("cannot read the offsets of group {group}"))?;
         let mut offsets = BTreeMap::new();
         for element in committed.elements() {
             element.error()?;
@@ -65,8 +68,8 @@ impl Kafka {
             };
             list.add_partition_offset(topic, partition, Offset::Offset(offset))?;
         }
-        self.consumer(group)?
-            .commit(&list, CommitMode::Sync)
+        let consumer = self.consumer(group)?;
+        from_the_coordinator(group, || consumer.commit(&list, CommitMode::Sync))
             .with_context(|| format!("cannot reset the offsets of group {group}; does it still have members?"))
     }
 
@@ -87,4 +90,19 @@ impl Kafka {
         }
         Ok(())
     }
+}
+
+/// Asks again while the group's coordinator is being elected, loads its log, or has just moved to another broker.
+fn from_the_coordinator<T>(group: &str, mut request: impl FnMut() -> KafkaResult<T>) -> Result<T> {
+    wait_for(format!("the coordinator of group {group}"), HEALTHY_WITHIN, || match request() {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) => match error.rdkafka_error_code() {
+            Some(
+                RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress,
+            ) => Ok(None),
+            _ => Err(error.into()),
+        },
+    })
 }
