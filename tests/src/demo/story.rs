@@ -176,7 +176,9 @@ impl<'a> Demonstration<'a> {
             Ok(self.ends(INPUT_TOPIC)?.values().sum::<i64>() > input)
         })?;
         tell("its change event is in Kafka; nobody processes it");
-        ensure!(is(&self.target.remains()?, &before.remains), "remains changed while no processor ran");
+        let remains = self.target.remains()?;
+        ensure!(is(&remains, &before.remains), "remains changed while no processor ran");
+        tell(format_args!("remains.remains is what it was:  {}", shown(&remains)));
         Ok(before)
     }
 
