@@ -26,6 +26,9 @@ use crate::telemetry::{ApplicationTelemetry, WorkerTelemetry};
 /// How long one attempt to check the topics waits for brokers and leaders; then it is told and tried again.
 const ADMIN_PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long a worker waits for another one of the process to let go of a partition before it looks around.
+const HANDOVER: Duration = Duration::from_millis(50);
+
 /// How often a worker tells its positions to the metrics.
 const POSITIONS_EVERY: Duration = Duration::from_secs(1);
 
@@ -59,12 +62,14 @@ pub fn run(settings: Run, kafka: &KafkaTables) -> Result<(), Coded> {
     let names = topic_names(&settings)?;
     let Some(provided) = provide_topics(&settings, &properties, &operations.shutdown)? else { return Ok(()) };
     let topology = Arc::new(Wiring::topology(&settings.source_topic, &names, settings.accept_truncated_input));
-    let options = processor_store::Options::new(
+    let mut options = processor_store::Options::new(
         &settings.state_dir,
         &settings.application_id,
         &provided.cluster_id,
         topology.stages.iter().map(|stage| stage.name),
     );
+    // The engine tries again; waiting inside would keep the worker from polling.
+    options.handover = HANDOVER;
     let plan = Plan {
         application: application_settings(&settings, &provided)?,
         store: LocalStore::open(options).map_err(coded)?,

@@ -90,12 +90,11 @@ pub(super) fn judge(error: &ConsumerError, topics: &Topics, role: &'static str) 
         Code::AutoOffsetReset | Code::OffsetOutOfRange if what.contains("truncation") => {
             Trouble::Serious(truncated(input, what))
         }
-        Code::AutoOffsetReset | Code::OffsetOutOfRange => Trouble::Serious(Failure::stop(
-            if input { "INPUT_OFFSET_OUT_OF_RANGE" } else { "CHANGELOG_OFFSET_OUT_OF_RANGE" },
-            what,
-            "records that were not read yet are gone, or the topic was recreated or restored: see \
-             docs/OPERATIONS.md under this code before resetting anything",
-        )),
+        // Not a stop by itself: a member that slept below the start of a repartition topic meanwhile purged by its
+        // successor is merely late. Every partition is looked at again, and real loss is refused there, with its code.
+        Code::AutoOffsetReset | Code::OffsetOutOfRange => {
+            Trouble::Serious(Failure::Rebuild(format!("the position is outside the log: {what}")))
+        }
         code if is_unknown_topic(code) => Trouble::UnknownTopic,
         code => {
             if let Some(stop) = refusal(code, "reading", &what) {

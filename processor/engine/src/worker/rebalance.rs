@@ -53,7 +53,13 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         let mut taken = Vec::with_capacity(self.untaken.len());
         while let Some(input) = self.untaken.last().copied() {
             if let Some(partition) = self.topology.state_of_input(input) {
-                let store = self.stores.open(partition)?;
+                let store = match self.stores.open(partition) {
+                    Ok(store) => store,
+                    // Another worker of this process still has it, and may be waiting for one of ours: go on
+                    // polling, or neither would ever hear that it lost what the other waits for.
+                    Err(Failure::Rebuild(_)) => break,
+                    Err(failure) => return Err(failure),
+                };
                 let owned = Owned::new(store)?;
                 self.owned.insert(partition, owned);
                 self.observer.observe(&Event::Assigned(partition));
