@@ -26,6 +26,9 @@ use crate::telemetry::{ApplicationTelemetry, WorkerTelemetry};
 /// How long one attempt to check the topics waits for brokers and leaders; then it is told and tried again.
 const ADMIN_PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long workers may take to end after being told to.
+const DRAIN_WITHIN: Duration = Duration::from_secs(30);
+
 /// How long a worker waits for another one of the process to let go of a partition before it looks around.
 const HANDOVER: Duration = Duration::from_millis(50);
 
@@ -41,6 +44,7 @@ struct Plan {
     properties: ClientProperties,
     topology: Arc<Topology>,
     application: ApplicationSettings,
+    max_state_age: Duration,
     store: LocalStore,
     metrics: Metrics,
     health: Health,
@@ -72,6 +76,8 @@ pub fn run(settings: Run, kafka: &KafkaTables) -> Result<(), Coded> {
     options.handover = HANDOVER;
     let plan = Plan {
         application: application_settings(&settings, &provided)?,
+        // Well before the changelogs may have forgotten a tombstone.
+        max_state_age: Limits::default().max_state_age.min(Duration::from_millis(provided.delete_retention_ms / 4 * 3)),
         store: LocalStore::open(options).map_err(coded)?,
         settings: Arc::new(settings),
         properties,
@@ -159,6 +165,7 @@ fn start_workers(plan: &Plan) -> Result<Vec<JoinHandle<Result<(), Coded>>>, Code
 
 /// Waits for all workers; the first error is the process's.
 fn join(workers: Vec<JoinHandle<Result<(), Coded>>>, shutdown: &Shutdown) -> Result<(), Coded> {
+    end_in_time(shutdown)?;
     let mut outcome = Ok(());
     for worker in workers {
         let result = worker.join().unwrap_or_else(|_| {
@@ -170,6 +177,28 @@ fn join(workers: Vec<JoinHandle<Result<(), Coded>>>, shutdown: &Shutdown) -> Res
         }
     }
     outcome
+}
+
+/// Ends the process when draining takes too long, as it does while no broker answers. Always safe: what is not
+/// committed is done again.
+fn end_in_time(shutdown: &Shutdown) -> Result<(), Coded> {
+    let shutdown = shutdown.clone();
+    let wait = move || {
+        while !shutdown.requested() {
+            thread::sleep(Duration::from_millis(200));
+        }
+        thread::sleep(DRAIN_WITHIN);
+        let error = Coded::new(
+            Exit::Watchdog,
+            "DRAIN_TIMEOUT",
+            format!("the workers did not end within {} s of being told to", DRAIN_WITHIN.as_secs()),
+            "nothing: what was not committed is done again at the next start; look at the brokers if it repeats",
+        );
+        error.report();
+        Exit::Watchdog.now();
+    };
+    let thread = thread::Builder::new().name("drain-deadline".to_owned());
+    thread.spawn(wait).map(drop).map_err(|error| Coded::unexpected("WORKER_START", error.to_string()))
 }
 
 /// One worker's life.
@@ -222,6 +251,7 @@ fn join_group(plan: &Plan, number: u16) -> Result<Option<StockWorker>, Coded> {
         let limits = Limits {
             max_records: plan.settings.batch_records,
             commit_interval: plan.settings.commit_interval(),
+            max_state_age: plan.max_state_age,
             ..Limits::default()
         };
         let topology = (*plan.topology).clone();

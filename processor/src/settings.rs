@@ -100,7 +100,7 @@ pub struct Run {
     #[arg(long)]
     pub static_membership: bool,
     /// Seconds without a sign of life from a worker after which the process ends, to be started again
-    #[arg(long, default_value_t = 180, value_parser = clap::value_parser!(u64).range(10..=86_400), value_name = "SECONDS")]
+    #[arg(long, default_value_t = 180, value_parser = clap::value_parser!(u64).range(180..=86_400), value_name = "SECONDS")]
     pub watchdog_seconds: u64,
 }
 

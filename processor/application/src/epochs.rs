@@ -55,7 +55,10 @@ impl Epochs {
 }
 
 impl<O: ApplicationObserver> StockApplication<O> {
-    /// Announces, once in its life, that a source partition was read to its end.
+    /// Announces, once in its life, that a source partition was read to its end and has a complete snapshot behind it.
+    ///
+    /// The end alone proves nothing: a processor started before the connector sees the end of an empty topic, one that
+    /// outruns a snapshot sees ends in the middle of it.
     pub(crate) fn source_caught_up(
         &mut self,
         transaction: &mut dyn Transaction,
@@ -80,11 +83,12 @@ impl<O: ApplicationObserver> StockApplication<O> {
                     self.epochs.complete.insert(partition);
                 }
             }
-            Control::EpochComplete { partition: output, epoch, .. }
-                if output == partition && self.movements.known_epoch(partition).is_none_or(|known| known <= epoch) =>
-            {
-                self.epochs.complete.remove(&partition);
-                self.epochs.due.remove(&partition);
+            Control::EpochComplete { partition: output, epoch, .. } if output == partition => {
+                self.movements.note_announced(partition, epoch);
+                if self.movements.known_epoch(partition).is_none_or(|known| known <= epoch) {
+                    self.epochs.complete.remove(&partition);
+                    self.epochs.due.remove(&partition);
+                }
             }
             _ => {}
         }

@@ -28,6 +28,9 @@ pub(crate) struct Movements {
     /// The epoch of each output partition that has one. It is a field of every sum, so it needs no place of its own
     /// in the state (and every state change is a record on the public output topic: a row of its own would be seen).
     epochs: BTreeMap<i32, u64>,
+    /// The newest epoch announced for each output partition, by whoever ran it: a later one must be larger, whatever
+    /// the clock of its host says.
+    announced: BTreeMap<i32, u64>,
     /// Partitions whose epoch began in the open transaction.
     new_epochs: Vec<i32>,
     value: Vec<u8>,
@@ -81,6 +84,13 @@ impl Movements {
 
     pub(crate) fn stop(&mut self, partition: i32) {
         self.epochs.remove(&partition);
+        self.announced.remove(&partition);
+    }
+
+    /// Notes an epoch that was announced as complete.
+    pub(crate) fn note_announced(&mut self, partition: i32, epoch: u64) {
+        let known = self.announced.entry(partition).or_default();
+        *known = epoch.max(*known);
     }
 
     pub(crate) fn committed(&mut self) {
@@ -110,9 +120,11 @@ impl Movements {
         if let Some(epoch) = self.epochs.get(&partition) {
             return *epoch;
         }
-        self.epochs.insert(partition, now_ms);
+        let least = self.announced.get(&partition).map_or(0, |announced| announced.saturating_add(1));
+        let epoch = now_ms.max(least);
+        self.epochs.insert(partition, epoch);
         self.new_epochs.push(partition);
-        now_ms
+        epoch
     }
 
     /// Adds to a good's sum and writes its stock delta.

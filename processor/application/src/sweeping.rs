@@ -56,6 +56,8 @@ impl<O: ApplicationObserver> StockApplication<O> {
             // For the output partitions and the sink: see `epochs`.
             Control::ApproveSweep { .. } | Control::EpochComplete { .. } | Control::CaughtUp { .. } => return Ok(()),
         };
+        // This partition has now read what it holds of the snapshot.
+        self.source_caught_up(transaction, partition)?;
         let planned = self.plan_sweep(partition)?;
         if noted || planned { self.put_partition(transaction, partition, false) } else { Ok(()) }
     }

@@ -107,9 +107,11 @@ impl Partition {
         self.held.as_ref()
     }
 
-    /// Notes that the partition was read to its end; `true` the first time in its life.
+    /// Notes that the partition was read to its end; `true` the first time in its life that this is so with a complete
+    /// snapshot known.
     pub fn catch_up(&mut self) -> bool {
-        !std::mem::replace(&mut self.caught_up, true)
+        let proven = self.generations.known.iter().any(|generation| generation.complete);
+        proven && !std::mem::replace(&mut self.caught_up, true)
     }
 
     /// Compares a key's form with the one seen before, and keeps the first.

@@ -137,9 +137,8 @@ pub trait GroupConsumer {
     /// Waits up to `timeout` for one record, and hands it to `on_record`.
     ///
     /// # Errors
-    /// [`Failure::Stop`] for conditions an operator must resolve (log truncated, topic gone, not authorised);
-    /// [`Failure::Rebuild`] when the member is unusable or a position lies outside its log: the second look that
-    /// follows tells a member that slept from records that are gone.
+    /// [`Failure::Stop`] for conditions an operator must resolve (log truncated, topic gone, not authorised) and for
+    /// those only a new process gets out of (position outside the log, membership lost for good).
     fn poll(&mut self, timeout: Duration, on_record: &mut dyn FnMut(&Record<'_>)) -> Result<Polled, Failure>;
 
     /// Answers an [`Rebalance::Assign`]: takes the partitions, all paused; nothing is read from them until

@@ -35,6 +35,9 @@ pub enum Failure {
     /// As [`Failure::Rebuild`], but repeated fencing means another process owns the id: exit.
     #[error("fenced: {0}")]
     Fenced(String),
+    /// Another worker of this process still holds the state: go on with everything else and ask again.
+    #[error("held by another worker: {0}")]
+    Busy(String),
     /// An operator has to act; the process stops.
     #[error(transparent)]
     Stop(#[from] Stop),

@@ -44,6 +44,6 @@ pub trait StateStore {
     /// Opens (or creates) the state of one partition.
     ///
     /// # Errors
-    /// [`Failure::Stop`] when the state belongs to another application or another, newer format.
+    /// [`Failure::Busy`] while another worker of the process has it; [`Failure::Stop`] when the state belongs to another application or another, newer format.
     fn open(&mut self, partition: StatePartition) -> Result<Self::Partition, Failure>;
 }

@@ -90,18 +90,26 @@ pub(super) fn judge(error: &ConsumerError, topics: &Topics, role: &'static str) 
         Code::AutoOffsetReset | Code::OffsetOutOfRange if what.contains("truncation") => {
             Trouble::Serious(truncated(input, what))
         }
-        // Not a stop by itself: a member that slept below the start of a repartition topic meanwhile purged by its
-        // successor is merely late. Every partition is looked at again, and real loss is refused there, with its code.
-        Code::AutoOffsetReset | Code::OffsetOutOfRange => {
-            Trouble::Serious(Failure::Rebuild(format!("the position is outside the log: {what}")))
-        }
+        // librdkafka fetches such a partition no more and refuses to seek it, so nothing less than a new client helps.
+        Code::AutoOffsetReset | Code::OffsetOutOfRange => Trouble::Serious(Failure::stop(
+            if input { "INPUT_OFFSET_OUT_OF_RANGE" } else { "CHANGELOG_OFFSET_OUT_OF_RANGE" },
+            what,
+            "start the process again: a member that slept while another one went on is merely late; if records are \
+             really gone, the start says so with a code of its own",
+        )),
         code if is_unknown_topic(code) => Trouble::UnknownTopic,
         code => {
             if let Some(stop) = refusal(code, "reading", &what) {
                 return Trouble::Serious(stop);
             }
             if error.fatal {
-                return Trouble::Serious(Failure::Rebuild(format!("the consumer failed: {what}")));
+                // librdkafka has unassigned everything without telling; only a new client can go on.
+                return Trouble::Serious(Failure::stop(
+                    "KAFKA_MEMBER_LOST",
+                    format!("the consumer failed for good: {what}"),
+                    "nothing at once: start the process again; if it repeats, look for another process of the same \
+                     --application-id and --instance",
+                ));
             }
             tracing::warn!(topics = topics.topology().topics.len(), "consumer: {what}");
             Trouble::Passing

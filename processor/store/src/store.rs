@@ -219,7 +219,7 @@ impl Shared {
             .wait_timeout_while(slots, self.options.handover, taken)
             .unwrap_or_else(PoisonError::into_inner);
         if waited.timed_out() {
-            return Err(Failure::Rebuild(format!(
+            return Err(Failure::Busy(format!(
                 "another worker did not let go of {} within {:?}",
                 self.folder(partition).display(),
                 self.options.handover

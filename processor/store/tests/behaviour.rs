@@ -184,7 +184,7 @@ fn a_partition_passes_from_worker_to_worker_and_a_stuck_one_is_reported() {
     let store = LocalStore::open(waiting).unwrap();
     let mut first = open_partition(&store, 0);
     first.apply(&[put(id(1), "one")], &progress(1)).unwrap();
-    assert!(matches!(store.clone().open(partition(0)), Err(Failure::Rebuild(_))));
+    assert!(matches!(store.clone().open(partition(0)), Err(Failure::Busy(_))));
     assert!(!store.remove(partition(0)).unwrap());
     let other = open_partition(&store, 1);
     drop((first, other));

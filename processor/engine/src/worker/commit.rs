@@ -17,7 +17,7 @@ use super::{PRODUCERS, Worker};
 use crate::application::Application;
 use crate::cluster::{Cluster, Delivered, GroupConsumer, OffsetToCommit, TransactionalProducer};
 use crate::failure::{Failure, Stop};
-use crate::mark::{CommitMetadata, Progress};
+use crate::mark::CommitMetadata;
 use crate::observer::{Event, Observer};
 use crate::store::{PartitionStore, StateStore};
 use crate::topology::StatePartition;
@@ -28,7 +28,10 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         let refreshing = self.owned.values().any(|owned| owned.refresh_offset && owned.is_running());
         let something = self.open.as_ref().is_some_and(|open| !open.is_empty());
         if !something && !refreshing {
-            self.open = None;
+            // Nothing of it goes to Kafka, but for the application a transaction ends all the same.
+            if self.open.take().is_some() {
+                self.application.committed();
+            }
             return Ok(false);
         }
         if drained || self.is_due() || self.is_old() {
@@ -172,14 +175,8 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             owned.leader_epoch = touched.leader_epoch;
             owned.restored_end = None;
             owned.changelog_end = last + 1;
-            let progress = Progress {
-                mark: touched.mark,
-                changelog_next: last + 1,
-                leader_epoch: touched.leader_epoch,
-                input_topic_id: owned.input_topic_id.clone(),
-                changelog_topic_id: owned.changelog_topic_id.clone(),
-                updated_at_ms: now,
-            };
+            owned.stored_ms = now;
+            let progress = owned.progress(touched.mark, touched.leader_epoch, last + 1, now);
             if let Err(failure) = owned.store.apply(&Open::writes(touched), &progress) {
                 failed = Some(failure);
             }
@@ -232,6 +229,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
                 continue;
             }
             owned.read_to = owned.mark.next_offset;
+            owned.caught_up = CaughtUp::NotYet;
             self.consumer.start(input, owned.mark.next_offset, owned.leader_epoch).map_err(escalate)?;
         }
         self.begin_restore(&unverified)

@@ -21,15 +21,18 @@ use self::commit::escalate;
 use self::open::{Open, View};
 use self::owned::{CaughtUp, Owned};
 use crate::application::{Application, BroadcastRecord};
-use crate::cluster::{Cluster, GroupConsumer, Polled, Record, TransactionalProducer};
+use crate::cluster::{Cluster, GroupConsumer, LogReader, Polled, Record, TransactionalProducer};
 use crate::failure::{Failure, Stop};
 use crate::observer::{Event, Observer};
-use crate::store::StateStore;
+use crate::store::{PartitionStore, StateStore};
 use crate::topology::{StatePartition, TopicPartition, Topology};
 
 /// Producers used in turn: after EndTxn is answered the broker still writes markers and refuses the same
 /// producer's next transaction for 20 ms and more; the other one does not wait.
 const PRODUCERS: usize = 2;
+
+/// How often the store of a quiet partition is written all the same (a day).
+const REFRESH_STATE_MS: u64 = 24 * 3_600_000;
 
 /// When a transaction ends and how long things may take.
 #[derive(Debug, Clone)]
@@ -83,6 +86,7 @@ pub struct Rules {
     pub rule3_resolve_before_revoke: bool,
     pub rule4_reread_on_rebalance: bool,
     pub rule5_check_restored_end: bool,
+    pub rule6_rebuild_on_indefinite: bool,
 }
 
 impl Default for Rules {
@@ -93,6 +97,7 @@ impl Default for Rules {
             rule3_resolve_before_revoke: true,
             rule4_reread_on_rebalance: true,
             rule5_check_restored_end: true,
+            rule6_rebuild_on_indefinite: true,
         }
     }
 }
@@ -118,7 +123,6 @@ pub struct Worker<C: Cluster, S: StateStore, A: Application, O: Observer> {
     cluster: C,
     stores: S,
     application: A,
-    observer: O,
     consumer: C::Consumer,
     producers: Vec<C::Producer>,
     reader: C::Reader,
@@ -135,6 +139,8 @@ pub struct Worker<C: Cluster, S: StateStore, A: Application, O: Observer> {
     fencings: VecDeque<u64>,
     last_purge_ms: u64,
     leaving: bool,
+    /// Last, so that a client that hangs while it is closed is still watched.
+    observer: O,
 }
 
 impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> {
@@ -151,7 +157,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         let producers = build_producers(&mut cluster)?;
         let mut reader = cluster.reader()?;
         let broadcast = TopicPartition { topic: topology.broadcast, partition: 0 };
-        crate::cluster::LogReader::add(&mut reader, broadcast, 0)?;
+        reader.add(broadcast, 0)?;
         let consumer = cluster.consumer()?;
         let now = cluster.now_ms();
         Ok(Self {
@@ -239,8 +245,9 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
     }
 
     fn turn(&mut self) -> Result<Step, Failure> {
-        self.take_assigned()?;
+        // Polling comes first: whatever fails below, the group's requests are still heard.
         let drained = self.gather()?;
+        self.take_assigned()?;
         let read = self.read_logs(drained)?;
         self.tell_caught_up()?;
         self.handle_broadcasts()?;
@@ -256,6 +263,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
     /// Whether something else than input waits to be done, so that polling must not wait.
     fn is_busy(&self) -> bool {
         self.leaving
+            || !self.untaken.is_empty()
             || self.open.as_ref().is_some_and(|open| !open.is_empty())
             || self.application.has_background()
             || self.owned.values().any(|owned| !owned.is_running() || owned.refresh_offset)
@@ -410,6 +418,13 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         }
         self.last_purge_ms = now;
         for (partition, owned) in &mut self.owned {
+            if owned.is_running() && now.saturating_sub(owned.stored_ms) >= REFRESH_STATE_MS {
+                // A quiet partition's store must not look abandoned; a failure is repeated with the next purge.
+                let progress = owned.progress(owned.mark, owned.leader_epoch, owned.changelog_end, now);
+                if owned.store.apply(&[], &progress).is_ok() {
+                    owned.stored_ms = now;
+                }
+            }
             let purges = self.topology.stage(partition.stage).is_some_and(|stage| stage.purge_input);
             let before = owned.mark.next_offset;
             let Some(input) = self.topology.input_of(*partition) else { continue };
@@ -429,11 +444,13 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
     fn try_recover(&mut self, failure: Failure) -> Result<(), Failure> {
         match failure {
             Failure::Stop(_) => Err(failure),
+            Failure::Busy(_) => Ok(()),
             Failure::Abort(reason) => self.abort(&reason),
             Failure::Membership(reason) => {
                 self.abort(&reason)?;
                 self.verify_kept()
             }
+            Failure::Rebuild(reason) if !self.rules.rule6_rebuild_on_indefinite => self.abort(&reason),
             Failure::Rebuild(reason) => self.rebuild(&reason),
             Failure::Fenced(reason) => {
                 let now = self.cluster.now_ms();
@@ -461,9 +478,28 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         self.producers = build_producers(&mut self.cluster)?;
         self.writer = format!("{:x}", self.cluster.now_ms());
         self.turn = 0;
-        let all: Vec<StatePartition> = self.owned.keys().copied().collect();
-        self.begin_restore(&all)?;
+        self.reopen_all()?;
         self.observer.observe(&Event::Rebuilt { reason });
+        Ok(())
+    }
+
+    /// Gives every store back and takes it again as if just assigned: a store that reported damage is thereby
+    /// discarded and restored, which the same open handle could never do.
+    fn reopen_all(&mut self) -> Result<(), Failure> {
+        let all: Vec<StatePartition> = self.owned.keys().copied().collect();
+        let inputs: Vec<TopicPartition> =
+            all.iter().filter_map(|partition| self.topology.input_of(*partition)).collect();
+        self.consumer.pause(&inputs)?;
+        for partition in all {
+            self.application.stopped(partition);
+            if let Some(changelog) = self.topology.changelog_of(partition)
+                && self.owned.get(&partition).is_some_and(|owned| !owned.is_running())
+            {
+                self.reader.remove(changelog)?;
+            }
+        }
+        self.owned.clear();
+        self.untaken.extend(inputs);
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::cluster::CommittedOffset;
 use crate::failure::Failure;
-use crate::mark::Mark;
+use crate::mark::{Mark, Progress};
 use crate::store::PartitionStore;
 
 /// What an owned partition is doing.
@@ -72,6 +72,8 @@ pub(super) struct Owned<P> {
     pub(super) broadcasts_handled: usize,
     /// The next broadcast records may be handled when `read_to` has come here: `(records, offset)`.
     pub(super) broadcast_boundary: Option<(usize, i64)>,
+    /// When the store was last written, ms since 1970.
+    pub(super) stored_ms: u64,
     /// The code of the stop that the last look at this partition led to. A verdict must be confirmed by a second
     /// look: offsets, changelog and input are read one after the other, and a predecessor may commit in between.
     pub(super) suspected: Option<&'static str>,
@@ -100,6 +102,7 @@ impl<P: PartitionStore> Owned<P> {
             caught_up: CaughtUp::NotYet,
             broadcasts_handled: 0,
             broadcast_boundary: None,
+            stored_ms: 0,
             suspected: None,
             refresh_offset: false,
             purged_to: 0,
@@ -110,6 +113,18 @@ impl<P: PartitionStore> Owned<P> {
 }
 
 impl<P> Owned<P> {
+    /// The row to store with a batch.
+    pub(super) fn progress(&self, mark: Mark, leader_epoch: Option<i32>, changelog_next: i64, now_ms: u64) -> Progress {
+        Progress {
+            mark,
+            changelog_next,
+            leader_epoch,
+            input_topic_id: self.input_topic_id.clone(),
+            changelog_topic_id: self.changelog_topic_id.clone(),
+            updated_at_ms: now_ms,
+        }
+    }
+
     pub(super) fn is_running(&self) -> bool {
         matches!(self.phase, Phase::Running)
     }

@@ -5,6 +5,7 @@
 //! that slept through an eviction may hold state that others have moved on.
 
 use super::Worker;
+use super::commit::escalate;
 use super::owned::Owned;
 use crate::application::Application;
 use crate::cluster::{Cluster, GroupConsumer, LogReader, Rebalance};
@@ -21,7 +22,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         match rebalance {
             Rebalance::Assign(inputs) => {
                 self.settle()?;
-                self.consumer.assign(&inputs)?;
+                self.consumer.assign(&inputs).map_err(|failure| member_lost(&failure))?;
                 self.untaken.extend(inputs);
                 self.verify_kept()
             }
@@ -45,29 +46,34 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         }
     }
 
-    /// Opens the state of newly assigned partitions and begins their replay. What fails stays to be taken.
+    /// Opens the state of one newly assigned partition and begins its replay. What fails stays to be taken.
+    ///
+    /// One at a time: checking a large state after a crash takes a while, and the group must be polled between.
     pub(super) fn take_assigned(&mut self) -> Result<(), Failure> {
-        if self.untaken.is_empty() {
-            return Ok(());
+        let Some(input) = self.untaken.last().copied() else { return Ok(()) };
+        // Opening may outlast the transaction's timeout.
+        if self.open.as_ref().is_some_and(|open| !open.is_empty()) {
+            self.commit()?;
         }
-        let mut taken = Vec::with_capacity(self.untaken.len());
-        while let Some(input) = self.untaken.last().copied() {
-            if let Some(partition) = self.topology.state_of_input(input) {
-                let store = match self.stores.open(partition) {
-                    Ok(store) => store,
-                    // Another worker of this process still has it, and may be waiting for one of ours: go on
-                    // polling, or neither would ever hear that it lost what the other waits for.
-                    Err(Failure::Rebuild(_)) => break,
-                    Err(failure) => return Err(failure),
-                };
-                let owned = Owned::new(store)?;
-                self.owned.insert(partition, owned);
-                self.observer.observe(&Event::Assigned(partition));
-                taken.push(partition);
-            }
+        if let Some(partition) = self.topology.state_of_input(input) {
+            let store = match self.stores.open(partition) {
+                Ok(store) => store,
+                // It may be waiting for one of ours: go on polling, or neither would ever hear that it lost what
+                // the other waits for. The next one may be free.
+                Err(Failure::Busy(_)) => {
+                    self.untaken.rotate_right(1);
+                    return Ok(());
+                }
+                Err(failure) => return Err(escalate(failure)),
+            };
+            let owned = Owned::new(store).map_err(escalate)?;
+            self.owned.insert(partition, owned);
+            self.observer.observe(&Event::Assigned(partition));
             self.untaken.pop();
+            return self.begin_restore(&[partition]);
         }
-        self.begin_restore(&taken)
+        self.untaken.pop();
+        Ok(())
     }
 
     /// Closes the state of revoked partitions and answers; answers even when something fails on the way.
@@ -84,7 +90,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             self.application.stopped(partition);
             self.observer.observe(&Event::Revoked { partition, lost });
         }
-        self.consumer.unassign(inputs)?;
+        self.consumer.unassign(inputs).map_err(|failure| member_lost(&failure))?;
         result?;
         self.verify_kept()
     }
@@ -126,4 +132,14 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             }
         }
     }
+}
+
+/// A rebalance that could not be answered is never asked again: the member would hold the group up, or hold
+/// partitions nobody reads. Ending the process makes the group go on without it.
+fn member_lost(failure: &Failure) -> Failure {
+    Failure::stop(
+        "KAFKA_MEMBER_LOST",
+        format!("the group's request could not be answered: {failure}"),
+        "nothing at once: start the process again; if it repeats, look at the brokers",
+    )
 }

@@ -82,7 +82,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             from,
             end: ends.high_watermark,
             position: from,
-            mark: stored.as_ref().map(|progress| progress.mark),
+            mark: stored.as_ref().map(|progress| progress.mark).filter(|mark| mark.sequence > 0),
             pending: HashMap::new(),
             replayed: 0,
             leader_epoch: stored.and_then(|progress| progress.leader_epoch),
@@ -276,20 +276,13 @@ fn replay<A: Application, P>(
 /// harmless, since a partition never runs before its replay has reached the end.
 fn flush<P: PartitionStore>(owned: &mut Owned<P>, position: i64, now_ms: u64) -> Result<(), Failure> {
     let Phase::Restoring(restoring) = &mut owned.phase else { return Ok(()) };
-    let Some(mark) = restoring.mark else {
-        // Without a mark nothing was ever committed here (an aborted or torn beginning keeps its records
-        // invisible), or the mark is yet to be read: keep collecting.
-        return Ok(());
-    };
+    // Without a mark so far (only a partition's most overwritten record carries it, and the cleaner keeps the last
+    // one) what was read is stored all the same: sequence number 0 says that the mark is yet to come.
+    let mark = restoring.mark.unwrap_or_default();
+    let leader_epoch = restoring.leader_epoch;
     let mut writes: Vec<Write> = restoring.pending.drain().map(|(key, value)| Write { key, value }).collect();
     writes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-    let progress = Progress {
-        mark,
-        changelog_next: position,
-        leader_epoch: restoring.leader_epoch,
-        input_topic_id: owned.input_topic_id.clone(),
-        changelog_topic_id: owned.changelog_topic_id.clone(),
-        updated_at_ms: now_ms,
-    };
+    let progress = owned.progress(mark, leader_epoch, position, now_ms);
+    owned.stored_ms = now_ms;
     owned.store.apply(&writes, &progress)
 }
