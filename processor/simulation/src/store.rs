@@ -105,7 +105,7 @@ impl<'y> StateStore for SimulatedStore<'y> {
         let data = Rc::clone(self.machine.partitions.borrow_mut().entry(partition).or_default());
         let open = Rc::clone(&data.borrow().open);
         if open.replace(true) {
-            return Err(Failure::Rebuild(format!("state of {partition:?} is open in another worker")));
+            return Err(Failure::Busy(format!("state of {partition:?} is open in another worker")));
         }
         Ok(OpenPartition { handle: self.handle.clone(), partition, data, open })
     }
