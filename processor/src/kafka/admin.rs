@@ -316,7 +316,13 @@ impl Admin {
                 Ok(results) => match results.into_iter().next() {
                     Some(Ok(resource)) => {
                         let entries = resource.entries.into_iter();
-                        return Ok(entries.filter_map(|entry| Some((entry.name, entry.value?))).collect());
+                        let found: Configuration =
+                            entries.filter_map(|entry| Some((entry.name, entry.value?))).collect();
+                        // A broker that has not heard of a new topic yet answers with nothing at all.
+                        if found.contains_key("cleanup.policy") {
+                            return Ok(found);
+                        }
+                        RDKafkaErrorCode::UnknownTopicOrPartition
                     }
                     Some(Err(code)) => code,
                     None => RDKafkaErrorCode::Fail,
