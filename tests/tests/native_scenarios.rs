@@ -25,6 +25,11 @@ fn a_history_ends_exactly_with_one_process_killed_several_times() -> Result<()> 
 }
 
 #[test]
+fn several_workers_in_several_processes_hand_partitions_to_each_other() -> Result<()> {
+    histories::ends_exactly_with_several_workers(shared_full()?, "debezium-capture/history-concurrent", 2)
+}
+
+#[test]
 fn a_transaction_that_straddles_a_snapshot_is_not_lost() -> Result<()> {
     histories::ends_exactly(shared_full()?, "debezium-capture/straddling-transaction", 1)
 }

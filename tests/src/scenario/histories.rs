@@ -38,6 +38,25 @@ pub fn ends_exactly_despite_kills(stack: &dyn Stack, history: &str, processors: 
     job.wait_for(&expected_remains(history)?, &mut programs)
 }
 
+/// Several workers in each of two processes; one process is killed and one told to stop on the way, and both come back.
+pub fn ends_exactly_with_several_workers(stack: &dyn Stack, history: &str, workers: u32) -> Result<()> {
+    let job = Job::new(stack, "workers")?;
+    let run = |instance: u32| stack.run(&job.processor(instance).flag("--workers", workers));
+    let records = History::load(history)?;
+    let mut replay = Replay::new(&job.kafka, &job.source_topic, &records)?;
+    let [mut first, mut second] = [run(0)?, run(1)?];
+    replay.write_next(records.records.len() / 3)?;
+    crate::stack::wait_until("a third of the history", super::CAUGHT_UP_WITHIN, || job.is_consumed())?;
+    first.kill()?;
+    replay.write_next(records.records.len() / 3)?;
+    first = run(0)?;
+    let mut stopped = [second];
+    end_cleanly(&mut stopped)?;
+    second = run(1)?;
+    replay.write_rest()?;
+    job.wait_for(&expected_remains(history)?, &mut [first, second])
+}
+
 /// The group's offsets are set back to the beginning, at rest: nothing is written, and the log says how many records
 /// were recognised.
 pub fn recognised_after_offset_reset(stack: &dyn Stack, history: &str) -> Result<()> {
