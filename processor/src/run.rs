@@ -277,7 +277,12 @@ fn tell_positions(plan: &Plan, worker: &StockWorker) {
 fn coded(failure: Failure) -> Coded {
     match failure {
         Failure::Stop(Stop { code, what, remedy }) => {
-            let exit = if code == "FENCED" { Exit::Fenced } else { Exit::Refused };
+            let exit = match code {
+                "FENCED" => Exit::Fenced,
+                // A restart helps: these mean that the client, not the data, cannot go on.
+                "INPUT_OFFSET_OUT_OF_RANGE" | "CHANGELOG_OFFSET_OUT_OF_RANGE" | "KAFKA_MEMBER_LOST" => Exit::Unexpected,
+                _ => Exit::Refused,
+            };
             Coded::new(exit, code, what, remedy)
         }
         failure => Coded::unexpected("UNEXPECTED", failure.to_string()),
