@@ -17,6 +17,7 @@ use processor_engine::{Failure, TopicIndex, TopicPartition};
 use crate::broker::{Broker, ClientId};
 use crate::coordinator::{Identity, Refusal};
 use crate::group::MemberIdentity;
+use crate::journal::Transition;
 use crate::log::{Next, StoredRecord};
 use crate::member::MemberClient;
 use crate::scheduler::{Call, Fate};
@@ -213,6 +214,7 @@ impl GroupConsumer for SimulatedConsumer<'_> {
                 Ok(None)
             })?;
             if let Some(answer) = answer {
+                self.handle.note(Transition::OffsetsRead);
                 self.handle.trace(|| format!("committed: {answer:?}"));
                 return Ok(answer);
             }
@@ -239,6 +241,7 @@ impl GroupConsumer for SimulatedConsumer<'_> {
 #[derive(Debug)]
 pub struct SimulatedProducer<'y> {
     handle: Handle<'y>,
+    turn: usize,
     identity: Identity,
     begun: bool,
     /// Something failed: only an abort is possible.
@@ -281,21 +284,24 @@ impl SimulatedProducer<'_> {
         let identity = self.identity;
         let call = if commit { Call::Commit } else { Call::Abort };
         let world = &self.handle.world;
-        self.handle.call(call, Failure::Rebuild, |broker, fate| {
-            if fate == Fate::RequestLate {
+        let decided = self.handle.call(call, Failure::Rebuild, |broker, fate| {
+            if matches!(fate, Fate::RequestLate | Fate::AnsweredEarly) {
                 world.late.borrow_mut().push((identity, commit));
-                return Ok(());
+                return Ok(false);
             }
             if !broker.coordinator.is_open(identity.producer) && broker.coordinator.is_current(identity) {
                 // Nothing was ever sent: the client knows, and asks nobody.
-                return Ok(());
+                return Ok(true);
             }
             broker.end(identity, commit).map_err(refused)?;
             if !world.chance(world.faults.get().late_markers) {
                 broker.write_markers(identity.producer);
             }
-            Ok(())
+            Ok(true)
         })?;
+        if decided {
+            self.handle.note(Transition::Ended { turn: self.turn, commit });
+        }
         self.handle.trace(|| format!("ends producer {} epoch {}: commit {commit}", identity.producer, identity.epoch));
         Ok(())
     }
@@ -309,6 +315,7 @@ impl TransactionalProducer for SimulatedProducer<'_> {
         if self.begun {
             return Err(Failure::Rebuild("a transaction is open already".into()));
         }
+        self.handle.note(Transition::Begun(self.turn));
         self.begun = true;
         self.failed = false;
         self.queue.clear();
@@ -456,9 +463,11 @@ impl<'y> Cluster for SimulatedCluster<'y> {
     fn producer(&mut self, turn: usize) -> Result<SimulatedProducer<'y>, Failure> {
         let id = format!("{}-{turn}", self.instance);
         let identity = self.handle.call(Call::Initialise, Failure::Rebuild, |broker, _| Ok(broker.initialise(&id)))?;
+        self.handle.note(Transition::Initialised(turn));
         self.handle.trace(|| format!("initialised {id}: producer {} epoch {}", identity.producer, identity.epoch));
         Ok(SimulatedProducer {
             handle: self.handle.clone(),
+            turn,
             identity,
             begun: false,
             failed: false,

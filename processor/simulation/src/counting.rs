@@ -276,6 +276,15 @@ impl CountingScenario {
         }
     }
 
+    /// Writes one record by hand, to the input or straight to the repartition topic, and expects it in the sums.
+    pub fn give(&mut self, broker: &mut Broker, target: TopicPartition, key: &[u8], amount: i64) {
+        broker.append(target, Some(key), Some(amount.to_string().as_bytes()));
+        *self.expected.entry(key.to_vec()).or_default() += amount;
+        if target.topic == INPUT {
+            *self.fed.entry(target).or_default() += 1;
+        }
+    }
+
     fn see(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
         let name = String::from_utf8_lossy(key).into_owned();
         let [sum, version, delta] = numbers(value).ok_or("unreadable sum")?;
@@ -326,9 +335,7 @@ impl Scenario for CountingScenario {
             let Some(input) = random.pick(&inputs) else { continue };
             self.to_feed -= 1;
             let (key, amount) = (format!("key-{}", random.below(7)).into_bytes(), random.between(-9, 9));
-            broker.append(input, Some(&key), Some(amount.to_string().as_bytes()));
-            *self.expected.entry(key).or_default() += amount;
-            *self.fed.entry(input).or_default() += 1;
+            self.give(broker, input, &key, amount);
         }
         self.to_feed > 0 || self.broadcasts_to_feed > 0
     }

@@ -11,13 +11,17 @@
 //! - [`mod@cluster`], [`store`]: the engine's traits on it
 //! - [`scheduler`], [`world`]: chance, faults, and the one door through which a worker acts
 //! - [`setup`], [`simulation`], [`seeds`]: what a run is, one run, and many
+//! - [`journal`]: what producers did, and whether two transactions ever overlapped
+//! - [`workers`], [`directed`]: one worker, and workers stepped by hand for what chance does not find
 //! - [`counting`]: a small stream program to run, with what must hold for it
 
 pub mod broker;
 pub mod cluster;
 pub mod coordinator;
 pub mod counting;
+pub mod directed;
 pub mod group;
+pub mod journal;
 pub mod log;
 pub mod member;
 pub mod scheduler;
@@ -25,6 +29,7 @@ pub mod seeds;
 pub mod setup;
 pub mod simulation;
 pub mod store;
+pub mod workers;
 pub mod world;
 
 pub use scheduler::{Faults, Random};

@@ -149,6 +149,9 @@ pub enum Fate {
     RequestLate,
     /// It has its effect, and the caller never hears of it.
     ReplyLost,
+    /// Never by chance: a commit reported before it is decided, as a client that overlaps transactions would.
+    /// Its effect comes later, if the broker still takes it.
+    AnsweredEarly,
 }
 
 /// The last lines of what happened, kept only when asked for.

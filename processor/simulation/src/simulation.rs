@@ -7,22 +7,21 @@
 //! Guards nothing itself: the
 //! [`Scenario`] says what must hold, after every step and at the end.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult};
-use processor_engine::observer::{Event, Observer};
-use processor_engine::worker::{Step, Worker};
-use processor_engine::{Application, Failure, Stop, Topology};
+use processor_engine::worker::Step;
+use processor_engine::{Application, Stop, Topology};
 
 use crate::broker::Broker;
-use crate::cluster::SimulatedCluster;
 use crate::member::MemberClient;
-use crate::scheduler::{Call, Faults, Random, Trace};
+use crate::scheduler::{Call, Faults, Random};
 use crate::setup::{Counts, Scenario, Setup, Violation};
-use crate::store::{Machine, SimulatedStore};
+use crate::store::Machine;
+use crate::workers::{Counter, build};
 use crate::world::{CRASHED, Handle, Pause, Process, World};
 
 /// Bytes of stack of one worker; touched pages only cost memory.
@@ -53,32 +52,6 @@ struct Instance {
     frozen_until: u64,
 }
 
-struct Counter {
-    counts: Rc<Cell<Counts>>,
-    handle: String,
-    world: Rc<World>,
-}
-
-impl Observer for Counter {
-    fn observe(&mut self, event: &Event<'_>) {
-        let mut counts = self.counts.get();
-        match event {
-            Event::Committed { .. } => counts.committed += 1,
-            Event::Aborted { .. } => counts.aborted += 1,
-            Event::Rebuilt { .. } => counts.rebuilt += 1,
-            Event::Overtaken(_) => counts.overtaken += 1,
-            Event::Revoked { lost: true, .. } => counts.lost += 1,
-            Event::Started { replayed, .. } => {
-                counts.started += 1;
-                counts.replayed += replayed;
-            }
-            _ => {}
-        }
-        self.counts.set(counts);
-        self.world.trace.line(|| format!("{} {event:?}", self.handle));
-    }
-}
-
 /// A run under way.
 pub struct Simulation<S: Scenario> {
     world: Rc<World>,
@@ -93,13 +66,8 @@ pub struct Simulation<S: Scenario> {
 impl<S: Scenario> Simulation<S> {
     /// Prepares a run.
     pub fn new(setup: Setup, scenario: S, seed: u64, trace: bool) -> Self {
-        let world = Rc::new(World {
-            broker: RefCell::new(Broker::new(&setup.topology, &setup.partitions)),
-            random: RefCell::new(Random::new(seed)),
-            faults: Cell::new(setup.faults),
-            trace: Trace::new(trace),
-            late: RefCell::default(),
-        });
+        let broker = Broker::new(&setup.topology, &setup.partitions);
+        let world = Rc::new(World::new(broker, seed, setup.faults, trace));
         let per_process = setup.workers_per_process.max(1);
         let instance = |index: usize| Instance {
             name: format!("worker-{index}"),
@@ -328,7 +296,7 @@ impl<S: Scenario> Simulation<S> {
         instance.last = None;
         instance.coroutine = Some(Coroutine::with_stack(stack, move |yielder, ()| {
             let handle = Handle::new(Rc::clone(&world), Rc::clone(&process), yielder);
-            let counter = Counter { counts, handle: process.name.clone(), world };
+            let counter = Counter::new(counts, process.name.clone(), world);
             match live(&handle, &setup, machine, id, application, counter) {
                 Ok(()) => Exit::Left,
                 Err(stop) => Exit::Stopped(stop),
@@ -439,17 +407,7 @@ fn live<A: Application>(
     application: A,
     counter: Counter,
 ) -> Result<(), Stop> {
-    let cluster = SimulatedCluster::new(handle.clone(), id);
-    let store = SimulatedStore::new(handle.clone(), machine);
-    let (topology, limits) = (setup.topology.clone(), setup.limits.clone());
-    let mut worker = match Worker::new(topology, limits, cluster, store, application, counter) {
-        Ok(worker) => worker,
-        Err(Failure::Stop(stop)) => return Err(stop),
-        Err(failure) => {
-            return Err(Stop { code: CRASHED, what: failure.to_string(), remedy: "start again".into() });
-        }
-    };
-    worker.set_rules(setup.rules);
+    let mut worker = build(handle, setup, machine, id, application, counter)?;
     loop {
         if handle.process.leave.get() {
             worker.leave()?;

@@ -15,6 +15,7 @@ use processor_engine::{Failure, Stop};
 
 use crate::broker::Broker;
 use crate::coordinator::Identity;
+use crate::journal::{Journal, Transition};
 use crate::scheduler::{Call, Fate, Faults, Random, Trace};
 
 /// Code of the stop that ends a worker whose process was killed.
@@ -33,15 +34,41 @@ pub struct World {
     pub trace: Trace,
     /// `EndTxn` requests still on their way, whose senders have given up on them.
     pub late: RefCell<Vec<(Identity, bool)>>,
+    /// Fates decided by hand; the first of a call's kind is taken before chance is asked.
+    pub script: RefCell<Vec<(Call, Fate)>>,
+    /// What producers did, and when offsets were read.
+    pub journal: Journal,
 }
 
 impl World {
+    /// A cluster on which nothing has happened yet.
+    pub fn new(broker: Broker, seed: u64, faults: Faults, trace: bool) -> Self {
+        Self {
+            broker: RefCell::new(broker),
+            random: RefCell::new(Random::new(seed)),
+            faults: Cell::new(faults),
+            trace: Trace::new(trace),
+            late: RefCell::default(),
+            script: RefCell::default(),
+            journal: Journal::default(),
+        }
+    }
+
+    fn scripted(&self, call: Call) -> Option<Fate> {
+        let mut script = self.script.borrow_mut();
+        let index = script.iter().position(|(scripted, _)| *scripted == call)?;
+        Some(script.remove(index).1)
+    }
+
     /// Whether a fault of this rate strikes now.
     pub fn chance(&self, rate: u32) -> bool {
         self.random.borrow_mut().chance(rate)
     }
 
     fn fate(&self, call: Call) -> Fate {
+        if let Some(fate) = self.scripted(call) {
+            return fate;
+        }
         let losable = !matches!(call, Call::Consumer);
         if !losable || !self.chance(self.faults.get().lost_per_call) {
             return Fate::Whole;
@@ -128,7 +155,7 @@ impl<'y> Handle<'y> {
             self.world.trace.line(|| format!("{} {call:?}: {fate:?}", self.process));
         }
         match fate {
-            Fate::Whole => effect(&mut self.world.broker.borrow_mut(), fate),
+            Fate::Whole | Fate::AnsweredEarly => effect(&mut self.world.broker.borrow_mut(), fate),
             Fate::RequestLost => Err(lost(format!("{call:?} was not answered"))),
             Fate::RequestLate if call != Call::Commit => Err(lost(format!("{call:?} was not answered"))),
             Fate::RequestLate | Fate::ReplyLost => {
@@ -136,6 +163,11 @@ impl<'y> Handle<'y> {
                 Err(lost(format!("{call:?} was not answered")))
             }
         }
+    }
+
+    /// Adds an entry to the journal, under this worker's process.
+    pub fn note(&self, transition: Transition) {
+        self.world.journal.note(&self.process, transition);
     }
 
     /// Adds a line to the trace, under this worker's name.
