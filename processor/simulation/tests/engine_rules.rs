@@ -194,6 +194,18 @@ fn rule_5_a_store_ahead_of_its_changelog_is_refused() {
 }
 
 #[test]
+fn rule_5_a_changelog_cut_under_a_running_worker_is_refused_before_anything_is_committed_on_it() {
+    let code = directed(setup(1, Rules::default()), 1, |directed| {
+        let mut bench = Bench::new(directed);
+        bench.feed(5).unwrap();
+        bench.feed(2).unwrap();
+        cut(&mut directed.world.broker.borrow_mut(), SUMS);
+        bench.feed(1).map_or_else(|stop| stop.code, |()| "none")
+    });
+    assert_eq!(code.unwrap(), "CHANGELOG_SHORTER_THAN_STATE");
+}
+
+#[test]
 fn rule_5_a_changelog_cut_below_what_the_group_committed_is_refused_without_a_store_too() {
     let code = stop_after(false, |broker, directed| {
         cut(broker, SUMS);

@@ -147,6 +147,19 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         }
         for delivered in delivered {
             let owned = self.topology.state_of_changelog(delivered.target).and_then(|state| self.owned.get(&state));
+            if let Some(end) = owned.map(|owned| owned.changelog_end).filter(|end| delivered.first < *end) {
+                return Err(Failure::stop(
+                    "CHANGELOG_SHORTER_THAN_STATE",
+                    format!(
+                        "a record written to {}-{} landed at {}, but the state holds everything before {end}",
+                        self.topology.topic_name(delivered.target.topic),
+                        delivered.target.partition,
+                        delivered.first
+                    ),
+                    "the brokers lost acknowledged records (an unclean leader election?); rebuild from the source with a \
+                     new --topic-prefix and --application-id",
+                ));
+            }
             if let Some(end) = owned.and_then(|owned| owned.restored_end)
                 && end != delivered.first
             {

@@ -52,6 +52,8 @@ pub struct Limits {
     /// A store not written for longer than this is rebuilt from the changelog instead of brought up to
     /// date; must be shorter than the changelog's `delete.retention.ms`.
     pub max_state_age: Duration,
+    /// How long a leaving worker waits for the group to ask for its partitions.
+    pub leave_wait: Duration,
     /// Fencings within [`Limits::fencing_window`] after which the worker gives up. Successful commits between them
     /// do not count: two processes of one identity fence each other in turn, and each commits in between.
     pub max_fencings: usize,
@@ -69,6 +71,7 @@ impl Default for Limits {
             restore_records: 20_000,
             purge_interval: Duration::from_secs(30),
             max_state_age: Duration::from_secs(21 * 24 * 3600),
+            leave_wait: Duration::from_secs(5),
             max_fencings: 3,
             fencing_window: Duration::from_secs(600),
         }
@@ -138,7 +141,8 @@ pub struct Worker<C: Cluster, S: StateStore, A: Application, O: Observer> {
     /// When the last fencings were, ms since 1970.
     fencings: VecDeque<u64>,
     last_purge_ms: u64,
-    leaving: bool,
+    /// Since when the worker is leaving the group, ms since 1970.
+    leaving: Option<u64>,
     /// Last, so that a client that hangs while it is closed is still watched.
     observer: O,
 }
@@ -181,7 +185,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             failures: 0,
             fencings: VecDeque::new(),
             last_purge_ms: now,
-            leaving: false,
+            leaving: None,
         })
     }
 
@@ -234,8 +238,8 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
 
     /// Commits what is open and starts leaving the group; [`Worker::step`] then ends in [`Step::Left`].
     pub fn leave(&mut self) -> Result<(), Stop> {
-        if !self.leaving {
-            self.leaving = true;
+        if self.leaving.is_none() {
+            self.leaving = Some(self.cluster.now_ms());
             self.settle()?;
             if let Err(failure) = self.consumer.leave() {
                 self.recovery = Some(failure);
@@ -254,15 +258,31 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         self.background()?;
         let worked = self.commit_if_due(drained)?;
         self.purge_if_due();
-        if self.leaving && self.owned.is_empty() && self.untaken.is_empty() {
+        if self.has_left()? {
             return Ok(Step::Left);
         }
         Ok(if worked || read || !drained { Step::Worked } else { Step::Idle })
     }
 
+    /// Whether a leaving worker may end: it owns nothing any more, or the group has not asked for its partitions in
+    /// time (told to leave in the middle of a rebalance, it may never ask). Then everything is settled here, and
+    /// closing the consumer leaves the group.
+    fn has_left(&mut self) -> Result<bool, Failure> {
+        let Some(since) = self.leaving else { return Ok(false) };
+        if self.owned.is_empty() && self.untaken.is_empty() {
+            return Ok(true);
+        }
+        let wait = u64::try_from(self.limits.leave_wait.as_millis()).unwrap_or(u64::MAX);
+        if self.cluster.now_ms().saturating_sub(since) < wait {
+            return Ok(false);
+        }
+        self.settle()?;
+        Ok(true)
+    }
+
     /// Whether something else than input waits to be done, so that polling must not wait.
     fn is_busy(&self) -> bool {
-        self.leaving
+        self.leaving.is_some()
             || !self.untaken.is_empty()
             || self.open.as_ref().is_some_and(|open| !open.is_empty())
             || self.application.has_background()

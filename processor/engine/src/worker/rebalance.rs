@@ -22,7 +22,12 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         match rebalance {
             Rebalance::Assign(inputs) => {
                 self.settle()?;
-                self.consumer.assign(&inputs).map_err(|failure| member_lost(&failure))?;
+                let answered = self.consumer.assign(&inputs);
+                if self.leaving.is_some() {
+                    // They go back as they came, and a group being left may not even wait for the answer.
+                    return Ok(());
+                }
+                answered.map_err(|failure| member_lost(&failure))?;
                 self.untaken.extend(inputs);
                 self.verify_kept()
             }
@@ -90,7 +95,11 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             self.application.stopped(partition);
             self.observer.observe(&Event::Revoked { partition, lost });
         }
-        self.consumer.unassign(inputs).map_err(|failure| member_lost(&failure))?;
+        let answered = self.consumer.unassign(inputs);
+        if self.leaving.is_some() {
+            return Ok(());
+        }
+        answered.map_err(|failure| member_lost(&failure))?;
         result?;
         self.verify_kept()
     }
