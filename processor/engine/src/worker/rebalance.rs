@@ -21,7 +21,11 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         self.observer.observe(&Event::Rebalanced);
         match rebalance {
             Rebalance::Assign(inputs) => {
-                self.settle()?;
+                // Follows every revoke, and what was revoked goes to its new owner only when it is answered: this
+                // is rule 3 once more.
+                if self.rules.rule3_resolve_before_revoke {
+                    self.settle()?;
+                }
                 let answered = self.consumer.assign(&inputs);
                 if self.leaving.is_some() {
                     // They go back as they came, and a group being left may not even wait for the answer.
