@@ -1,5 +1,5 @@
 //! Engine rules 5, 6 and 7, each by the one interleaving it is for, stepped by hand: with the rule taken out
-//! an invariant breaks or a refusal is missing. (Rules 1 to 4 are in `rules.rs`, found by chance.)
+//! an invariant breaks or a refusal is missing. (Rules 1 to 4 are in `rules.rs`.)
 //!
 //! Rule 5: the first record after a replay lands where the replay ended; state, changelog and input fit.
 //! Rule 6: after an indefinite answer new producers, initialised, before offsets are read; fenced again and
