@@ -75,7 +75,7 @@ pub struct Run {
     /// Events per transaction
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub batch_records: u64,
-    /// Replication factor of topics that are created; without it 3, or the number of brokers if smaller
+    /// Replication factor of topics that are created; without it 3, which needs three brokers up
     #[arg(long, value_name = "N")]
     pub replication_factor: Option<u16>,
     /// Partitions of the movements and deltas topics when they are created; without it as many as the source has

@@ -3,7 +3,7 @@
 //! Skipped with a notice where there is no container engine; fails instead when `STACK_REQUIRE_COMPOSE` is set.
 
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tests::client::{Connect, Isolation, Kafka, NewTopic, Sql, orders_connector, unique_name};
@@ -17,13 +17,14 @@ struct Pipeline {
     stack: &'static ComposeStack,
     kafka: Kafka,
     source: Sql,
+    /// One test kills the brokers that the other's processor needs to create its topics: one after the other.
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Pipeline {
     fn start() -> Result<Self> {
-        // Tests run side by side: of two that find no topic, the second must find the first one's.
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let stack = shared_full()?;
         let addresses = stack.addresses(Viewpoint::Host);
         let kafka = Kafka::new(&addresses.bootstrap_servers);
@@ -34,7 +35,7 @@ impl Pipeline {
         let connect = Connect::new(&addresses.connect_url.context("no Connect")?);
         connect.register("orders-connector", &orders_connector(&database))?;
         let source = Sql::connect(&addresses.source_database_url.context("no source database")?)?;
-        Ok(Self { stack, kafka, source })
+        Ok(Self { stack, kafka, source, _turn: turn })
     }
 
     /// Inserts a row and returns its key on the topic.
@@ -120,7 +121,8 @@ fn a_program_is_paused_killed_and_run_again_with_its_state_and_log() -> Result<(
     if !available()? {
         return Ok(());
     }
-    let stack = Pipeline::start()?.stack;
+    let pipeline = Pipeline::start()?;
+    let stack = pipeline.stack;
     let spec = ProgramSpec::processor("processor-1")
         .flag("--source-topic", INPUT)
         .flag("--topic-prefix", unique_name("stock"))

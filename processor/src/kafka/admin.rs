@@ -26,6 +26,8 @@ const LEAST_DELETE_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 const DEAD_LETTER_MARGIN: i64 = 64 * 1024;
 /// Largest record accepted by topics that hold whole input records.
 const LARGE_MESSAGE_BYTES: i64 = 32 * 1024 * 1024;
+/// Replicas of created topics, unless told otherwise.
+const DEFAULT_REPLICAS: i32 = 3;
 const REQUEST: Duration = Duration::from_secs(10);
 const BACKOFF: Duration = Duration::from_millis(250);
 
@@ -42,7 +44,7 @@ pub struct Provision {
     pub prefix: String,
     /// Partitions of movements and deltas; the source's when `None`.
     pub movements_partitions: Option<u16>,
-    /// Replicas of created topics; three, or as many as there are brokers, when `None`.
+    /// Replicas of created topics; three when `None`.
     pub replication_factor: Option<u16>,
     /// How long to wait for brokers that do not answer and for leaders.
     pub patience: Duration,
@@ -338,10 +340,8 @@ impl Admin {
         if self.describe(&spec.name)?.is_some() {
             return Ok(());
         }
-        let replicas = match replication_factor {
-            Some(replicas) => i32::from(replicas),
-            None => self.default_replication()?,
-        };
+        // Not "as many as there are brokers": at a start with a broker down that would be fewer for ever, in silence.
+        let replicas = replication_factor.map_or(DEFAULT_REPLICAS, i32::from);
         let mut settings: Vec<(&str, String)> = vec![
             ("cleanup.policy", spec.cleanup.name().to_owned()),
             ("compression.type", "producer".to_owned()),
@@ -366,7 +366,7 @@ impl Admin {
             };
             if is_refused(code) {
                 let what = format!("{doing} with {} partitions and {replicas} replicas: {code}", spec.partitions);
-                let remedy = "create the topic by hand as docs/OPERATIONS.md lists it, or set the replication factor";
+                let remedy = "create the topic by hand as docs/OPERATIONS.md lists it, or set --replication-factor (3 unless told otherwise; it needs as many brokers up)";
                 return Err(Failure::stop("TOPIC_NOT_CREATED", what, remedy));
             }
             self.again(code, &doing)?;
@@ -380,16 +380,6 @@ impl Admin {
             .inner()
             .fetch_cluster_id(REQUEST)
             .ok_or_else(|| Failure::Rebuild("the brokers told no cluster id".into()))
-    }
-
-    /// Three replicas, or as many as there are brokers.
-    fn default_replication(&self) -> Result<i32, Failure> {
-        loop {
-            match self.client.inner().fetch_metadata(None, REQUEST) {
-                Ok(metadata) => return Ok(i32::try_from(metadata.brokers().len()).unwrap_or(3).clamp(1, 3)),
-                Err(error) => self.again(code_of(&error), "counting brokers")?,
-            }
-        }
     }
 }
 

@@ -47,6 +47,28 @@ impl KafkaCluster {
         self.settings.transaction_timeout + ORPHAN_SWEEP
     }
 
+    /// Why a partition that nobody answers for does not exist, if that is so; `None` for a mere outage.
+    fn missing(&mut self, topic: &str, partition: i32) -> Result<Option<Failure>, Failure> {
+        let queries = self.queries()?;
+        let found = queries.queue.describe_topics(queries.client.client(), &[topic], Duration::from_secs(5));
+        let Some(described) = found.ok().and_then(|topics| topics.into_iter().find(|found| found.name == topic)) else {
+            return Ok(None);
+        };
+        let remedy = "restore the topic, or see docs/OPERATIONS.md";
+        let gone = described.error.as_ref().is_some_and(|error| is_unknown_topic(error.code));
+        if gone {
+            return Ok(Some(Failure::stop("TOPIC_MISSING", format!("topic {topic} does not exist"), remedy)));
+        }
+        let has = described.partitions;
+        if described.error.is_none() && usize::try_from(partition).is_ok_and(|partition| partition >= has) {
+            let what = format!("topic {topic} has {has} partitions, but its counterpart has more than {partition}");
+            let remedy = "a changed partition count moves keys away from their state: have the connector take a new complete \
+                          snapshot into a new topic, and start under a new --topic-prefix and --application-id";
+            return Ok(Some(Failure::stop("TOPIC_WRONG_PARTITIONS", what, remedy)));
+        }
+        Ok(None)
+    }
+
     fn queries(&mut self) -> Result<&Queries, Failure> {
         let queries = match self.queries.take() {
             Some(queries) => queries,
@@ -90,7 +112,13 @@ impl Cluster for KafkaCluster {
 
     fn log_ends(&mut self, partition: TopicPartition) -> Result<LogEnds, Failure> {
         let name = self.topics.name(partition.topic).to_owned();
-        watermarks::fetch(&self.queries()?.client, &name, partition.partition)
+        let fetched = watermarks::fetch(&self.queries()?.client, &name, partition.partition);
+        match fetched {
+            Err(Failure::Rebuild(what)) => {
+                Err(self.missing(&name, partition.partition)?.unwrap_or(Failure::Rebuild(what)))
+            }
+            other => other,
+        }
     }
 
     fn topic_id(&mut self, topic: TopicIndex) -> Result<String, Failure> {

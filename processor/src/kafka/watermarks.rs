@@ -13,14 +13,11 @@ use super::errors::{is_transient, is_unknown_topic, refusal};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(5);
-/// How long a topic may be unknown (metadata of a new one spreads within seconds).
-const UNKNOWN_GRACE: Duration = Duration::from_secs(10);
 
 /// Log start and end, as the consumer's isolation level sees the end.
 ///
 /// # Errors
-/// [`Failure::Stop`] when topic or partition do not exist or may not be read, [`Failure::Rebuild`] when no
-/// leader answers.
+/// [`Failure::Stop`] when the topic may not be read, [`Failure::Rebuild`] when no leader answers.
 pub(super) fn fetch<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
@@ -36,15 +33,10 @@ pub(super) fn fetch<C: ConsumerContext>(
         if let Some(stop) = refusal(code, "asking for log ends", &what) {
             return Err(stop);
         }
-        let unknown = is_unknown_topic(code);
-        if unknown && began.elapsed() >= UNKNOWN_GRACE {
-            return Err(Failure::stop(
-                "TOPIC_MISSING",
-                what,
-                "the topic or partition does not exist: restore it, or see docs/OPERATIONS.md under this code",
-            ));
-        }
-        if !unknown && (!is_transient(code) || began.elapsed() >= PATIENCE) {
+        // "Unknown" proves nothing here: librdkafka says so of a partition without a leader, too, and a broker that
+        // has just come back says so of everything.
+        let passing = is_transient(code) || is_unknown_topic(code);
+        if !passing || began.elapsed() >= PATIENCE {
             return Err(Failure::Rebuild(what));
         }
         std::thread::sleep(Duration::from_millis(20));
