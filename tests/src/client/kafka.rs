@@ -7,6 +7,9 @@ use anyhow::{Context as _, Result};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
+use super::records::is_passing;
+use crate::stack::{HEALTHY_WITHIN, wait_for};
+
 /// How long one request to the cluster may take before it counts as failed. Generous: brokers may just be electing.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -47,9 +50,13 @@ impl Kafka {
     /// First and next offset of a partition, as a read_uncommitted reader sees them.
     pub fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64)> {
         let consumer: BaseConsumer = self.config().set("isolation.level", "read_uncommitted").create()?;
-        consumer
-            .fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
-            .with_context(|| format!("cannot read the watermarks of {topic} [{partition}]"))
+        let what = format!("the watermarks of {topic} [{partition}]");
+        wait_for(&what, HEALTHY_WITHIN, || match consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT) {
+            Ok(watermarks) => Ok(Some(watermarks)),
+            // A leader that was just elected, or is not yet.
+            Err(error) if is_passing(&error) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {what}")),
+        })
     }
 
     /// The topic's partitions in order; fails when the topic does not exist.

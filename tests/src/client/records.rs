@@ -187,7 +187,7 @@ fn enqueue(producer: &ThreadedProducer<Reports>, topic: &str, record: &OutgoingR
 }
 
 /// Errors a reader meets while brokers come and go, and that librdkafka gets over by itself.
-fn is_passing(error: &KafkaError) -> bool {
+pub(super) fn is_passing(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(
