@@ -44,7 +44,8 @@ pub struct Progress {
 pub struct CommitMetadata {
     /// See [`Mark::sequence`].
     pub sequence: u64,
-    /// Unique per built pair of producers, so that two owners' equal sequence numbers differ.
+    /// When the pair of producers that wrote it was built (hexadecimal ms since 1970): for a person who looks at the
+    /// offsets. Never compared: two owners cannot both commit the same sequence number of a partition.
     pub writer: String,
     /// Id of the input topic.
     pub input_topic_id: String,
