@@ -6,11 +6,13 @@
 //! - [`compose`]: the same servers as containers of `docker-compose.yml`
 //! - [`scenario`]: what is tested end to end, on any stack
 //! - [`demo`]: the system shown at work, for people
-//! - [`client`]: what scenarios do to the servers, and the checks of the results
+//! - [`client`]: what scenarios do to the servers
+//! - [`checker`]: whether every change was counted exactly once, from what is left of a run
 
 // Product names such as PostgreSQL and KRaft are not code.
 #![allow(clippy::doc_markdown)]
 
+pub mod checker;
 pub mod client;
 pub mod compose;
 pub mod demo;

@@ -49,7 +49,17 @@ impl Kafka {
 
     /// First and next offset of a partition, as a read_uncommitted reader sees them.
     pub fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64)> {
-        let consumer: BaseConsumer = self.config().set("isolation.level", "read_uncommitted").create()?;
+        self.ends(topic, partition, "read_uncommitted")
+    }
+
+    /// Where a read_committed reader of a partition has to stop: the first offset of the oldest open transaction, or
+    /// the high watermark when none is open.
+    pub fn last_stable_offset(&self, topic: &str, partition: i32) -> Result<i64> {
+        Ok(self.ends(topic, partition, "read_committed")?.1)
+    }
+
+    fn ends(&self, topic: &str, partition: i32, isolation: &str) -> Result<(i64, i64)> {
+        let consumer: BaseConsumer = self.config().set("isolation.level", isolation).create()?;
         let what = format!("the watermarks of {topic} [{partition}]");
         wait_for(&what, HEALTHY_WITHIN, || match consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT) {
             Ok(watermarks) => Ok(Some(watermarks)),

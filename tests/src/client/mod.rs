@@ -14,11 +14,12 @@ mod runtime;
 mod sql;
 mod topics;
 
-pub use check::{Delta, check_deltas, check_remains};
+pub use check::{Delta, check_remains};
 pub use connect::{Connect, ConnectorState, orders_connector};
 pub use groups::{GroupOffset, ResetTo};
 pub use history::{CapturedRecord, History, Replay, data_directory, expected_remains};
 pub use kafka::{Kafka, unique_name};
+pub(crate) use records::is_passing;
 pub use records::{Isolation, OutgoingRecord, Record};
 pub use sql::Sql;
 pub use topics::NewTopic;

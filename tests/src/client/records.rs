@@ -63,7 +63,7 @@ impl Record {
         self.headers.iter().find(|(header, _)| header == name)?.1.as_deref()
     }
 
-    fn of(message: &BorrowedMessage<'_>) -> Self {
+    pub(crate) fn of(message: &BorrowedMessage<'_>) -> Self {
         let headers = message.headers().map_or_else(Vec::new, |headers| {
             headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
         });
@@ -187,7 +187,7 @@ fn enqueue(producer: &ThreadedProducer<Reports>, topic: &str, record: &OutgoingR
 }
 
 /// Errors a reader meets while brokers come and go, and that librdkafka gets over by itself.
-pub(super) fn is_passing(error: &KafkaError) -> bool {
+pub(crate) fn is_passing(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(

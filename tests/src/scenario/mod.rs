@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::client::{Delta, Isolation, Kafka, NewTopic, Sql, check_deltas, check_remains, unique_name};
+use crate::checker::newest_of;
+use crate::client::{Delta, Isolation, Kafka, NewTopic, Sql, check_remains, unique_name};
 use crate::stack::{ProgramSpec, RunningProgram, Stack, Viewpoint, wait_until};
 
 /// How long a scenario waits for a job to catch up: an upper bound for a loaded machine, never a measurement.
@@ -142,7 +143,7 @@ impl<'a> Job<'a> {
 
     /// Newest stock delta per good; fails where versions have a gap or a sum does not follow.
     pub fn newest(&self) -> Result<BTreeMap<i64, Delta>> {
-        check_deltas(&self.deltas()?)
+        newest_of(&self.deltas()?)
     }
 
     /// Compares the output with expected remains.
