@@ -3,7 +3,7 @@
 //! Owns the command line of a virtual machine. A broker spends 5 CPU seconds on starting, mostly on loading and
 //! verifying classes and compiling them twice; on two cores that is most of the time of a short test. A class-data
 //! archive written once (see [`class_archives`]) and the quick compiler alone bring it to under 2. Benchmarks want the
-//! optimising compiler back: stacks that stay up keep it.
+//! optimising compiler back: they ask for it, and stacks that stay up keep it.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -35,6 +35,7 @@ pub struct NativeOptions {
     pub(super) target_database: bool,
     pub(super) broker_heap_mb: u32,
     pub(super) broker_properties: Vec<(String, String)>,
+    pub(super) optimising_compiler: bool,
     pub(super) offset_flush_interval: Duration,
     pub(super) directory: Option<PathBuf>,
     pub(super) ports: Option<FixedPorts>,
@@ -50,6 +51,7 @@ impl NativeOptions {
             target_database: false,
             broker_heap_mb: 512,
             broker_properties: Vec::new(),
+            optimising_compiler: false,
             // Connect's own default: what "killed before its first offset flush" means.
             offset_flush_interval: Duration::from_secs(60),
             directory: None,
@@ -88,6 +90,14 @@ impl NativeOptions {
     #[must_use]
     pub fn broker_property(mut self, name: &str, value: &str) -> Self {
         self.broker_properties.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Lets the servers' virtual machines compile as they do in production, for benchmarks: they start more slowly and
+    /// then do more. Stacks that stay up do so anyway.
+    #[must_use]
+    pub const fn optimising_compiler(mut self) -> Self {
+        self.optimising_compiler = true;
         self
     }
 

@@ -158,7 +158,7 @@ impl NativeStack {
     }
 
     fn start_kafka(&self, options: &NativeOptions) -> Result<BTreeMap<Component, Server>> {
-        let jvm = Jvm::prepare(&self.directory, self.stays_up)?;
+        let jvm = Jvm::prepare(&self.directory, self.stays_up || options.optimising_compiler)?;
         let bootstrap = self.ports.bootstrap_servers();
         let mut brokers = kafka::brokers(
             &self.directory,

@@ -1,0 +1,66 @@
+//! Owns the description of the machine and the commit that figures were measured on.
+
+use std::fs;
+use std::process::Command;
+
+use serde::Serialize;
+
+/// Where figures come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Machine {
+    /// CPUs this process may use.
+    pub cores: usize,
+    /// CPU model.
+    pub cpu: String,
+    /// Physical memory in MiB.
+    pub memory_mb: u64,
+    /// Kernel name and release.
+    pub kernel: String,
+    /// Commit that is checked out; `+` when files differ from it.
+    pub commit: String,
+}
+
+impl Machine {
+    /// This one. What cannot be found out stays empty.
+    pub fn here() -> Self {
+        let cpu_info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let memory_info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let uname = rustix::system::uname();
+        Self {
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            cpu: after_colon(&cpu_info, "model name").unwrap_or_default(),
+            memory_mb: after_colon(&memory_info, "MemTotal")
+                .and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok())
+                .map_or(0, |kilobytes| kilobytes >> 10),
+            kernel: format!("{} {}", uname.sysname().to_string_lossy(), uname.release().to_string_lossy()),
+            commit: commit().unwrap_or_default(),
+        }
+    }
+}
+
+fn after_colon(text: &str, name: &str) -> Option<String> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+fn commit() -> Option<String> {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").arg("-C").arg(env!("CARGO_MANIFEST_DIR")).args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|changes| !changes.is_empty());
+    Some(if changed { commit + "+" } else { commit })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_what_follows_the_colon() {
+        let text = "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nmodel name\t: Some CPU @ 2 GHz\n";
+        assert_eq!(after_colon(text, "model name").as_deref(), Some("Some CPU @ 2 GHz"));
+        assert_eq!(after_colon(text, "MemTotal"), None);
+    }
+}
