@@ -11,6 +11,7 @@
 //! - [`telemetry`], [`metrics`]: events to log lines and counters
 //! - [`kafka`]: the engine's `Cluster` on real brokers
 
+mod caught_up;
 pub mod kafka;
 pub mod metrics;
 pub mod operator;

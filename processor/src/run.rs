@@ -17,6 +17,7 @@ use prometheus_client::registry::Registry;
 use service::configuration::KafkaTables;
 use service::{Coded, Exit, Health, Operations, Shutdown};
 
+use crate::caught_up::{CaughtUp, Rounds};
 use crate::kafka::admin::{self, Provided, Provision};
 use crate::kafka::{ClientProperties, KafkaCluster};
 use crate::metrics::{Metrics, PartitionLabel};
@@ -49,6 +50,7 @@ struct Plan {
     metrics: Metrics,
     health: Health,
     shutdown: Shutdown,
+    rounds: Arc<Rounds>,
 }
 
 /// Runs until told to stop.
@@ -79,6 +81,7 @@ pub fn run(settings: Run, kafka: &KafkaTables) -> Result<(), Coded> {
         // Well before the changelogs may have forgotten a tombstone.
         max_state_age: Limits::default().max_state_age.min(Duration::from_millis(provided.delete_retention_ms / 4 * 3)),
         store: LocalStore::open(options).map_err(coded)?,
+        rounds: Arc::new(Rounds::new(settings.workers)),
         settings: Arc::new(settings),
         properties,
         topology,
@@ -206,15 +209,24 @@ fn work(plan: &Plan, number: u16) -> Result<(), Coded> {
     let Some(mut worker) = join_group(plan, number)? else { return Ok(()) };
     let mut told = Instant::now();
     let mut leaving = false;
+    let mut caught_up = plan.settings.until_caught_up.then(|| CaughtUp::new(&plan.rounds, number));
     loop {
         if plan.shutdown.requested() && !leaving {
             leaving = true;
             worker.leave().map_err(|stop| coded(Failure::Stop(stop)))?;
         }
-        match worker.step().map_err(|stop| coded(Failure::Stop(stop)))? {
+        let step = worker.step().map_err(|stop| coded(Failure::Stop(stop)))?;
+        match step {
             Step::Worked | Step::Idle => {}
             Step::Backoff(wait) => thread::sleep(wait),
             Step::Left => return Ok(()),
+        }
+        if let (Some(caught_up), false) = (&mut caught_up, leaving) {
+            // Brokers that cannot be asked now are asked again.
+            if caught_up.look(step == Step::Idle, || worker.is_drained()).unwrap_or(false) {
+                tracing::info!("everything in the source topic is processed: ending, as --until-caught-up asks");
+                plan.shutdown.request();
+            }
         }
         if told.elapsed() >= POSITIONS_EVERY {
             told = Instant::now();

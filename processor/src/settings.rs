@@ -47,6 +47,8 @@ pub struct Kafka {
 
 /// Settings of `processor run`.
 #[derive(Debug, Clone, Args)]
+// Each is a flag of its own; nothing is a state of anything.
+#[allow(clippy::struct_excessive_bools)]
 pub struct Run {
     /// File, HTTP address and log
     #[command(flatten)]
@@ -96,6 +98,9 @@ pub struct Run {
     /// Start although the first records of the source topic are gone: they begin with a complete snapshot
     #[arg(long)]
     pub accept_truncated_input: bool,
+    /// End with exit code 0 once everything in the source topic is processed, instead of waiting for more
+    #[arg(long)]
+    pub until_caught_up: bool,
     /// Rejoin the group as a static member (KIP-345): a restart within the session timeout causes no rebalance
     #[arg(long)]
     pub static_membership: bool,

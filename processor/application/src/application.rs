@@ -3,18 +3,17 @@
 //! Owns the dispatch by stage, the restoration of state from changelog records, and what is remembered within the
 //! open transaction; the steps themselves are in the neighbouring modules.
 
-use processor_core::{Partition, Row, Sum};
+use processor_core::{Partition, Sum};
 use processor_engine::application::{Application, Background, BroadcastRecord};
 use processor_engine::cluster::Record;
-use processor_engine::store::Write;
-use processor_engine::{Failure, PartitionStore, StatePartition, Stop, Transaction};
-use schemas::{ChangelogKey, DecodeError, StockDelta};
+use processor_engine::{Changes, Failure, PartitionStore, StatePartition, Stop, Transaction};
+use schemas::{DecodeError, StockDelta};
 
 use crate::epochs::Epochs;
 use crate::errors::unreadable;
 use crate::movements::{Movements, sum_key};
 use crate::observer::{ApplicationObserver, Counts, Event, Pending};
-use crate::partitions::{PARTITION_STORE_KEY, Partitions};
+use crate::partitions::Partitions;
 use crate::source::Buffers;
 use crate::wiring::{MOVEMENTS, SOURCE, Settings};
 
@@ -81,12 +80,16 @@ impl<O: ApplicationObserver> Application for StockApplication<O> {
         }
     }
 
-    fn restore(&mut self, partition: StatePartition, record: &Record<'_>) -> Result<Option<Write>, Stop> {
-        let write = match partition.stage {
-            SOURCE => restore_row(record).map_err(|error| unreadable("the transactions changelog", record, &error)),
-            _ => self.restore_sum(partition, record).map_err(|error| unreadable("the deltas topic", record, &error)),
-        };
-        write.map(Some)
+    fn restore(&mut self, partition: StatePartition, record: &Record<'_>, changes: &mut Changes) -> Result<(), Stop> {
+        match partition.stage {
+            SOURCE => self
+                .buffers
+                .restore_row(record, changes)
+                .map_err(|error| unreadable("the transactions changelog", record, &error)),
+            _ => self
+                .restore_sum(partition, record, changes)
+                .map_err(|error| unreadable("the deltas topic", record, &error)),
+        }
     }
 
     fn process(
@@ -163,38 +166,25 @@ impl<O: ApplicationObserver> Application for StockApplication<O> {
     }
 }
 
-/// A record of the first step's changelog as a store write.
-fn restore_row(record: &Record<'_>) -> Result<Write, DecodeError> {
-    match ChangelogKey::decode(record.key.unwrap_or_default())? {
-        ChangelogKey::Partition => {
-            // Read once, so that a newer format stops the restore and not a later transaction.
-            record.value.map(Partition::decode).transpose()?;
-            Ok(Write { key: PARTITION_STORE_KEY.to_vec(), value: record.value.map(<[u8]>::to_vec) })
-        }
-        ChangelogKey::Transaction(id) => {
-            let row = record.value.map(Row::decode_changelog).transpose()?;
-            let value = row.map(|row| {
-                let mut value = Vec::with_capacity(40);
-                row.encode(&mut value);
-                value
-            });
-            Ok(Write { key: id.as_bytes().to_vec(), value })
-        }
-    }
-}
-
 impl<O: ApplicationObserver> StockApplication<O> {
-    /// A stock delta as a store write.
-    fn restore_sum(&mut self, partition: StatePartition, record: &Record<'_>) -> Result<Write, DecodeError> {
+    /// Notes what a stock delta changes in the store.
+    fn restore_sum(
+        &mut self,
+        partition: StatePartition,
+        record: &Record<'_>,
+        changes: &mut Changes,
+    ) -> Result<(), DecodeError> {
         debug_assert_eq!(partition.stage, MOVEMENTS);
         let key = record.key.unwrap_or_default();
         let Some(value) = record.value else {
-            return Ok(Write { key: sum_key(StockDelta::decode_key(key)?).to_vec(), value: None });
+            changes.insert(&sum_key(StockDelta::decode_key(key)?), None);
+            return Ok(());
         };
         let StockDelta { good_id, remains, transactions, version, epoch, .. } = StockDelta::decode(key, value)?;
         self.movements.note_epoch(partition.partition, epoch);
         let mut value = Vec::with_capacity(Sum::ENCODED_BYTES);
         Sum { remains, transactions, version, epoch }.encode(&mut value);
-        Ok(Write { key: sum_key(good_id).to_vec(), value: Some(value) })
+        changes.insert(&sum_key(good_id), Some(&value));
+        Ok(())
     }
 }

@@ -5,12 +5,12 @@
 //! or put aside byte for byte with its reason.
 
 use processor_core::partition::KeyEncodingCheck;
-use processor_core::{Outcome, Row, SnapshotComplete, rule};
+use processor_core::{Outcome, Partition, Row, SnapshotComplete, rule};
 use processor_engine::cluster::{NewRecord, Record};
 use processor_engine::transaction::StateChange;
-use processor_engine::{Failure, StatePartition, TopicPartition, Transaction};
+use processor_engine::{Changes, Failure, StatePartition, TopicPartition, Transaction};
 use schemas::debezium::{self, RowChange};
-use schemas::{ChangelogKey, Control, Rejection, dead_letter};
+use schemas::{ChangelogKey, Control, DecodeError, Rejection, dead_letter};
 use uuid::Uuid;
 
 use crate::application::StockApplication;
@@ -29,6 +29,27 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
+    /// Notes what a record of the changelog changes in the store.
+    pub(crate) fn restore_row(&mut self, record: &Record<'_>, changes: &mut Changes) -> Result<(), DecodeError> {
+        match ChangelogKey::decode(record.key.unwrap_or_default())? {
+            ChangelogKey::Partition => {
+                // Read once, so that a newer format stops the restore and not a later transaction.
+                record.value.map(Partition::decode).transpose()?;
+                changes.insert(PARTITION_STORE_KEY, record.value);
+            }
+            ChangelogKey::Transaction(id) => {
+                let row = record.value.map(Row::decode_changelog).transpose()?;
+                let value = row.map(|row| {
+                    self.row.clear();
+                    row.encode(&mut self.row);
+                    self.row.as_slice()
+                });
+                changes.insert(id.as_bytes(), value);
+            }
+        }
+        Ok(())
+    }
+
     /// Reads the row of an id as the open transaction sees it.
     pub(crate) fn row(
         &mut self,

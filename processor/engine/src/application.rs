@@ -3,9 +3,10 @@
 //! An application keeps no state of its own between transactions except caches it can rebuild: everything
 //! durable goes through [`Transaction`], so that aborting is forgetting. It knows no clock and no client.
 
+use crate::changes::Changes;
 use crate::cluster::Record;
 use crate::failure::{Failure, Stop};
-use crate::store::{PartitionStore, Write};
+use crate::store::PartitionStore;
 use crate::topology::StatePartition;
 use crate::transaction::Transaction;
 
@@ -26,8 +27,8 @@ pub trait Application {
     /// A partition is given up, or will be restored again: forget caches of it.
     fn stopped(&mut self, partition: StatePartition);
 
-    /// Turns one changelog record into a store write; `None` where it changes nothing.
-    fn restore(&mut self, partition: StatePartition, record: &Record<'_>) -> Result<Option<Write>, Stop>;
+    /// Notes what one changelog record changes in the store.
+    fn restore(&mut self, partition: StatePartition, record: &Record<'_>, changes: &mut Changes) -> Result<(), Stop>;
 
     /// Processes one input record of a partition this worker owns.
     fn process(

@@ -18,6 +18,7 @@
 //! - [`observer`]: everything worth logging or counting, as typed events
 
 pub mod application;
+pub mod changes;
 pub mod cluster;
 pub mod failure;
 pub mod mark;
@@ -29,6 +30,7 @@ pub mod transaction;
 pub mod worker;
 
 pub use application::Application;
+pub use changes::Changes;
 pub use cluster::{Cluster, GroupConsumer, LogReader, TransactionalProducer};
 pub use failure::{Failure, Stop};
 pub use mark::Mark;

@@ -9,12 +9,12 @@ use crate::mark::Progress;
 use crate::topology::StatePartition;
 
 /// One change of a batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Write {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Write<'a> {
     /// Application key.
-    pub key: Vec<u8>,
+    pub key: &'a [u8],
     /// New value; `None` deletes the key.
-    pub value: Option<Vec<u8>>,
+    pub value: Option<&'a [u8]>,
 }
 
 /// The state of one partition, exclusively owned while open.
@@ -30,7 +30,7 @@ pub trait PartitionStore {
     fn scan(&self, after: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<bool, Failure>;
 
     /// Applies all writes and the progress in one atomic batch. Keys are sorted and unique.
-    fn apply(&mut self, writes: &[Write], progress: &Progress) -> Result<(), Failure>;
+    fn apply(&mut self, writes: &[Write<'_>], progress: &Progress) -> Result<(), Failure>;
 
     /// Forgets everything, before a full restore.
     fn clear(&mut self) -> Result<(), Failure>;

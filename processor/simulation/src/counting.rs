@@ -9,9 +9,9 @@
 
 use std::collections::BTreeMap;
 
+use processor_engine::Changes;
 use processor_engine::application::{Background, BroadcastRecord};
 use processor_engine::cluster::{NewRecord, Record};
-use processor_engine::store::Write;
 use processor_engine::topology::Stage;
 use processor_engine::transaction::StateChange;
 use processor_engine::{
@@ -153,9 +153,11 @@ impl Application for Counting {
         self.left_now.remove(&partition);
     }
 
-    fn restore(&mut self, _partition: StatePartition, record: &Record<'_>) -> Result<Option<Write>, Stop> {
-        let write = |key: &[u8]| Write { key: key.to_vec(), value: record.value.map(<[u8]>::to_vec) };
-        Ok(record.key.map(write))
+    fn restore(&mut self, _partition: StatePartition, record: &Record<'_>, changes: &mut Changes) -> Result<(), Stop> {
+        if let Some(key) = record.key {
+            changes.insert(key, record.value);
+        }
+        Ok(())
     }
 
     fn process(

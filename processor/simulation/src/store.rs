@@ -33,14 +33,14 @@ struct Partition {
 }
 
 impl Partition {
-    fn apply(&mut self, writes: &[Write], progress: &Progress) {
+    fn apply(&mut self, writes: &[Write<'_>], progress: &Progress) {
         let mut before = Vec::with_capacity(writes.len());
         for write in writes {
-            let old = match &write.value {
-                Some(value) => self.state.insert(write.key.clone(), value.clone()),
-                None => self.state.remove(&write.key),
+            let old = match write.value {
+                Some(value) => self.state.insert(write.key.to_vec(), value.to_vec()),
+                None => self.state.remove(write.key),
             };
-            before.push((write.key.clone(), old));
+            before.push((write.key.to_vec(), old));
         }
         let progress_before = self.progress.replace(progress.clone());
         if self.undo.len() == UNSYNCED_BATCHES {
@@ -155,7 +155,7 @@ impl PartitionStore for OpenPartition<'_> {
         Ok(true)
     }
 
-    fn apply(&mut self, writes: &[Write], progress: &Progress) -> Result<(), Failure> {
+    fn apply(&mut self, writes: &[Write<'_>], progress: &Progress) -> Result<(), Failure> {
         self.handle.call(Call::Apply, Failure::Rebuild, |_, _| {
             self.data.borrow_mut().apply(writes, progress);
             self.handle.trace(|| format!("store {:?}: {} writes, {:?}", self.partition, writes.len(), progress.mark));

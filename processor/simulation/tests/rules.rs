@@ -10,9 +10,9 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
+use processor_engine::Changes;
 use processor_engine::application::{Background, BroadcastRecord};
 use processor_engine::cluster::Record;
-use processor_engine::store::Write;
 use processor_engine::worker::{Limits, Rules};
 use processor_engine::{Application, Failure, PartitionStore, StatePartition, Stop, TopicPartition, Transaction};
 use processor_simulation::counting::{Counting, CountingScenario, INPUT, partitions, topology};
@@ -115,8 +115,8 @@ impl Application for Interrupted<'_> {
         self.counting.stopped(partition);
     }
 
-    fn restore(&mut self, partition: StatePartition, record: &Record<'_>) -> Result<Option<Write>, Stop> {
-        self.counting.restore(partition, record)
+    fn restore(&mut self, partition: StatePartition, record: &Record<'_>, changes: &mut Changes) -> Result<(), Stop> {
+        self.counting.restore(partition, record, changes)
     }
 
     fn process(

@@ -14,13 +14,13 @@ use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{Producer, ProducerContext, ThreadedProducer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::context::Context;
 use super::errors::{NativeError, transactional};
-use super::ffi::{self, GroupMetadata};
+use super::ffi::{self, GroupMetadata, Outbox, Outgoing};
 use super::topics::Topics;
 
 /// Longest pause between two attempts to queue a record, and between repetitions of a retriable request.
@@ -28,7 +28,7 @@ const BACKOFF: Duration = Duration::from_millis(1);
 
 /// A transactional producer; see [`TransactionalProducer`].
 pub struct KafkaProducer {
-    client: ThreadedProducer<DeliveryContext>,
+    outbox: Outbox<DeliveryContext>,
     topics: Topics,
     /// How long one call may take: the transaction is gone after that anyway.
     timeout: Duration,
@@ -139,11 +139,12 @@ impl KafkaProducer {
         let context = DeliveryContext { base: Context::new("producer"), deliveries: Mutex::default() };
         let client: ThreadedProducer<DeliveryContext> =
             config.create_with_context(context).map_err(|error| super::not_created("producer", &error))?;
-        let producer = Self { client, topics, timeout, transaction: 0, sent: 0 };
+        let outbox = Outbox::new(client, &topics.topology().topics).map_err(|error| Failure::Rebuild(error.text))?;
+        let producer = Self { outbox, topics, timeout, transaction: 0, sent: 0 };
         let deadline = Instant::now() + patience;
         loop {
             let slice = timeout.min(deadline.saturating_duration_since(Instant::now()));
-            let Err(error) = producer.client.init_transactions(slice) else { return Ok(producer) };
+            let Err(error) = producer.client().init_transactions(slice) else { return Ok(producer) };
             let error = NativeError::of(&error);
             // Unlike all other calls this one may be repeated after a timeout: it has nothing to lose.
             if !error.retriable || error.fatal || Instant::now() >= deadline {
@@ -151,6 +152,10 @@ impl KafkaProducer {
             }
             std::thread::sleep(BACKOFF);
         }
+    }
+
+    fn client(&self) -> &ThreadedProducer<DeliveryContext> {
+        self.outbox.client()
     }
 
     /// Calls until it succeeds, fails for good or the time is over.
@@ -167,7 +172,7 @@ impl KafkaProducer {
 
     /// Classifies an error; a producer that failed fatally keeps the reason, which says more than the call's.
     fn failure(&self, error: &NativeError, doing: &str) -> Failure {
-        match self.client.client().fatal_error() {
+        match self.client().client().fatal_error() {
             Some((code, text)) => {
                 transactional(&NativeError { code, text, fatal: true, abortable: false, retriable: false }, doing)
             }
@@ -181,7 +186,7 @@ impl KafkaProducer {
     /// right), and the code of that decides. Beginning a transaction while one is open is refused without any
     /// effect, and the refusal carries the reason; no other call tells it without risking a commit.
     fn not_delivered(&self, error: NativeError) -> Failure {
-        let reason = match self.client.begin_transaction().map_err(|refused| NativeError::of(&refused)) {
+        let reason = match self.client().begin_transaction().map_err(|refused| NativeError::of(&refused)) {
             Err(reason) if reason.abortable || reason.fatal => reason,
             _ => NativeError { abortable: true, ..error },
         };
@@ -193,12 +198,12 @@ impl TransactionalProducer for KafkaProducer {
     type Metadata = GroupMetadata;
 
     fn begin(&mut self) -> Result<(), Failure> {
-        self.client
+        self.client()
             .begin_transaction()
             .map_err(|error| self.failure(&NativeError::of(&error), "beginning a transaction"))?;
         self.transaction = self.transaction.wrapping_add(1);
         self.sent = 0;
-        *self.client.client().context().deliveries() =
+        *self.client().client().context().deliveries() =
             Deliveries { transaction: self.transaction, ..Deliveries::default() };
         Ok(())
     }
@@ -207,36 +212,31 @@ impl TransactionalProducer for KafkaProducer {
         let Some(ticket) = ticket::pack(record.target, self.transaction) else {
             return Err(Failure::Rebuild(format!("no such partition: {}", self.topics.describe(record.target))));
         };
-        let mut next: BaseRecord<'_, [u8], [u8], usize> =
-            BaseRecord::with_opaque_to(self.topics.name(record.target.topic), ticket)
-                .partition(record.target.partition);
-        next.key = record.key;
-        next.payload = record.value;
-        if !record.headers.is_empty() {
-            let headers = OwnedHeaders::new_with_capacity(record.headers.len());
-            let headers = record
-                .headers
-                .iter()
-                .fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(*value) }));
-            next.headers = Some(headers);
-        }
-        let deadline = Instant::now() + self.timeout;
+        let outgoing = Outgoing {
+            topic: usize::from(record.target.topic.0),
+            partition: record.target.partition,
+            key: record.key,
+            value: record.value,
+            headers: record.headers,
+        };
+        let mut deadline = None;
         loop {
-            match self.client.send(next) {
+            match self.outbox.produce(&outgoing, ticket) {
                 Ok(()) => {
                     self.sent += 1;
                     return Ok(());
                 }
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), refused))
-                    if Instant::now() < deadline =>
+                // The clock is read only now: it would cost as much as queueing the record does.
+                Err(error)
+                    if error.code == RDKafkaErrorCode::QueueFull
+                        && Instant::now() < *deadline.get_or_insert_with(|| Instant::now() + self.timeout) =>
                 {
-                    next = refused;
                     std::thread::sleep(BACKOFF);
                 }
-                Err((error, _)) => {
+                Err(error) => {
                     // Refused outside a healthy transaction: a report says why, if one has come in.
-                    let reported = self.client.client().context().deliveries().failure.clone();
-                    return Err(self.not_delivered(reported.unwrap_or_else(|| NativeError::of(&error))));
+                    let reported = self.client().client().context().deliveries().failure.clone();
+                    return Err(self.not_delivered(reported.unwrap_or(error)));
                 }
             }
         }
@@ -253,12 +253,12 @@ impl TransactionalProducer for KafkaProducer {
             ffi::add_offset(&mut list, topic, next.input.partition, next.offset, next.leader_epoch, &next.metadata)
                 .map_err(|error| Failure::Abort(format!("offset {} of {topic}: {error}", next.offset)))?;
         }
-        self.repeat("sending offsets", |timeout| ffi::send_offsets(&self.client, &list, member, timeout))
+        self.repeat("sending offsets", |timeout| ffi::send_offsets(self.client(), &list, member, timeout))
     }
 
     fn flush(&mut self) -> Result<Vec<Delivered>, Failure> {
-        let flushed = ffi::flush(&self.client, self.timeout);
-        let context = self.client.client().context();
+        let flushed = ffi::flush(self.client(), self.timeout);
+        let context = self.client().client().context();
         let deliveries = context.deliveries();
         if let Some(error) = deliveries.failure.clone() {
             return Err(self.not_delivered(error));
@@ -278,12 +278,12 @@ impl TransactionalProducer for KafkaProducer {
     }
 
     fn commit(&mut self) -> Result<(), Failure> {
-        self.repeat("committing", |timeout| ffi::commit_transaction(&self.client, timeout))
+        self.repeat("committing", |timeout| ffi::commit_transaction(self.client(), timeout))
     }
 
     fn abort(&mut self) -> Result<(), Failure> {
         self.repeat("aborting", |timeout| {
-            self.client.abort_transaction(timeout).map_err(|error| NativeError::of(&error))
+            self.client().abort_transaction(timeout).map_err(|error| NativeError::of(&error))
         })
     }
 }

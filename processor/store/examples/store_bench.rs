@@ -11,9 +11,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use processor_engine::Changes;
 use processor_engine::StatePartition;
 use processor_engine::mark::{Mark, Progress};
-use processor_engine::store::{PartitionStore, StateStore, Write};
+use processor_engine::store::{PartitionStore, StateStore};
 use processor_engine::topology::Stage;
 use processor_store::{LocalPartition, LocalStore, Options};
 
@@ -93,7 +94,7 @@ fn write(states: &mut [LocalPartition], ids: u64) -> Result<(), Box<dyn Error>> 
     let (mut value, mut looked_up, mut next, mut batch) = (Vec::new(), 0_u64, 0_u64, 0_u64);
     while next < ids {
         batch += 1;
-        let mut writes: Vec<Vec<Write>> = states.iter().map(|_| Vec::new()).collect();
+        let mut changes: Vec<Changes> = states.iter().map(|_| Changes::default()).collect();
         for _ in 0..BATCH {
             looked_up += 1;
             let seen_before = looked_up.is_multiple_of(10) && next > 0;
@@ -101,15 +102,12 @@ fn write(states: &mut [LocalPartition], ids: u64) -> Result<(), Box<dyn Error>> 
             next += u64::from(!seen_before);
             let partition = partition_of(id, states.len());
             if !states.get(partition).ok_or("no such partition")?.get(&id, &mut value)? {
-                let write = Write { key: id.to_vec(), value: Some(vec![7; 24]) };
-                writes.get_mut(partition).ok_or("no such partition")?.push(write);
+                changes.get_mut(partition).ok_or("no such partition")?.insert(&id, Some(&[7; 24]));
             }
         }
         let mark = Mark { next_offset: i64::try_from(looked_up)?, sequence: batch };
-        for (state, mut writes) in states.iter_mut().zip(writes) {
-            writes.sort_unstable_by(|left, right| left.key.cmp(&right.key));
-            writes.dedup_by(|left, right| left.key == right.key);
-            state.apply(&writes, &Progress { mark, ..Progress::default() })?;
+        for (state, changes) in states.iter_mut().zip(changes) {
+            state.apply(&changes.sorted(), &Progress { mark, ..Progress::default() })?;
         }
         if batch.is_multiple_of(250) {
             println!("{looked_up} events, {}", recent.rates(250 * BATCH)?);

@@ -149,7 +149,7 @@ impl LocalPartition {
         Ok(true)
     }
 
-    fn write(&mut self, writes: &[Write], progress: &[u8]) -> Result<(), Trouble> {
+    fn write(&mut self, writes: &[Write<'_>], progress: &[u8]) -> Result<(), Trouble> {
         let environment = self.environment.as_mut().ok_or_else(closed)?;
         environment.snapshot = None;
         let mut transaction = environment.env.write_txn()?;
@@ -171,7 +171,7 @@ impl LocalPartition {
         Ok(())
     }
 
-    fn write_with_room(&mut self, writes: &[Write], progress: &[u8]) -> Result<(), Trouble> {
+    fn write_with_room(&mut self, writes: &[Write<'_>], progress: &[u8]) -> Result<(), Trouble> {
         loop {
             match self.write(writes, progress) {
                 Err(Trouble::MapFull) => {
@@ -214,7 +214,7 @@ impl LocalPartition {
         self.open_environment()
     }
 
-    fn check_sizes(&self, writes: &[Write]) -> Result<(), Failure> {
+    fn check_sizes(&self, writes: &[Write<'_>]) -> Result<(), Failure> {
         let longest = self.environment.as_ref().map_or(usize::MAX, |environment| environment.env.max_key_size());
         for Write { key, value } in writes {
             if key.is_empty() || key.len() > longest {
@@ -224,7 +224,7 @@ impl LocalPartition {
                     "this is a fault of the program: report it with the log",
                 ));
             }
-            if value.as_ref().is_some_and(|value| value.len() > LONGEST_VALUE) {
+            if value.is_some_and(|value| value.len() > LONGEST_VALUE) {
                 return Err(Failure::stop(
                     STATE_VALUE_SIZE,
                     format!("a value longer than {LONGEST_VALUE} bytes for the state of {}", self.folder.display()),
@@ -251,7 +251,7 @@ impl PartitionStore for LocalPartition {
         self.visit_all(after, visit).map_err(|trouble| self.failure(trouble))
     }
 
-    fn apply(&mut self, writes: &[Write], progress: &Progress) -> Result<(), Failure> {
+    fn apply(&mut self, writes: &[Write<'_>], progress: &Progress) -> Result<(), Failure> {
         self.check_sizes(writes)?;
         let row = ProgressRow::new(self.batch + 1, progress).encode();
         let row = row.map_err(|error| Failure::Rebuild(format!("progress cannot be encoded: {error}")))?;

@@ -8,7 +8,7 @@ use std::fs;
 use std::time::Duration;
 
 use processor_engine::Failure;
-use processor_engine::store::{PartitionStore, StateStore, Write};
+use processor_engine::store::{PartitionStore, StateStore};
 use processor_store::LocalStore;
 use proptest::prelude::*;
 use support::*;
@@ -20,13 +20,13 @@ fn a_new_partition_has_no_progress_and_an_applied_batch_is_read_at_once() {
     let mut state = open_partition(&store, 0);
     assert_eq!(state.progress().unwrap(), None);
     assert_eq!(get(&state, &id(1)), None);
-    state.apply(&sorted(vec![put(id(1), "one"), put(b"counter", "c"), put(id(2), "")]), &progress(1)).unwrap();
+    apply(&mut state, &sorted(vec![put(id(1), "one"), put(b"counter", "c"), put(id(2), "")]), &progress(1)).unwrap();
     assert_eq!(get(&state, &id(1)), Some(b"one".to_vec()));
     assert_eq!(get(&state, &id(2)), Some(Vec::new()));
     assert_eq!(get(&state, b"counter"), Some(b"c".to_vec()));
     assert_eq!(get(&state, &id(3)), None);
     assert_eq!(state.progress().unwrap(), Some(progress(1)));
-    state.apply(&[Write { key: id(1).to_vec(), value: None }], &progress(2)).unwrap();
+    apply(&mut state, &[(id(1).to_vec(), None)], &progress(2)).unwrap();
     assert_eq!(get(&state, &id(1)), None);
     assert_eq!((state.batches(), state.keys().unwrap()), (2, 2));
     assert!(state.disk_usage() > 0);
@@ -38,7 +38,7 @@ fn scan_goes_in_byte_order_from_after_a_key_and_stops_when_told() {
     let store = open(directory.path());
     let mut state = open_partition(&store, 0);
     let keys: [&[u8]; 5] = [b"\x00", b"a", b"ab", b"b", b"\xff\xff"];
-    state.apply(&keys.map(|key| put(key, key)), &progress(1)).unwrap();
+    apply(&mut state, &keys.map(|key| put(key, key)), &progress(1)).unwrap();
     assert_eq!(contents(&state).iter().map(|(key, _)| key.as_slice()).collect::<Vec<_>>(), keys);
     let mut seen = Vec::new();
     let ended = state.scan(Some(b"a"), &mut |key, _| {
@@ -55,13 +55,13 @@ fn a_cleared_partition_is_empty_for_good() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
     let mut state = open_partition(&store, 3);
-    state.apply(&[put(id(1), "one")], &progress(1)).unwrap();
+    apply(&mut state, &[put(id(1), "one")], &progress(1)).unwrap();
     state.clear().unwrap();
     assert_eq!((get(&state, &id(1)), state.progress().unwrap()), (None, None));
     drop(state);
     let mut state = open_partition(&store, 3);
     assert_eq!((contents(&state), state.progress().unwrap()), (Vec::new(), None));
-    state.apply(&[put(id(2), "two")], &progress(7)).unwrap();
+    apply(&mut state, &[put(id(2), "two")], &progress(7)).unwrap();
     assert_eq!(get(&state, &id(2)), Some(b"two".to_vec()));
 }
 
@@ -71,7 +71,7 @@ fn an_orderly_restart_keeps_everything() {
     {
         let store = open(directory.path());
         let mut state = open_partition(&store, 0);
-        state.apply(&[put(id(1), "one")], &progress(5)).unwrap();
+        apply(&mut state, &[put(id(1), "one")], &progress(5)).unwrap();
         drop(state);
         store.close().unwrap();
     }
@@ -90,7 +90,7 @@ fn a_file_that_outgrows_its_address_space_gets_more() {
     let mut state = open_partition(&store, 0);
     for batch in 0..20 {
         let writes = (0..500).map(|number| put(id(batch * 500 + number), vec![7; 100])).collect();
-        state.apply(&sorted(writes), &progress(batch + 1)).unwrap();
+        apply(&mut state, &sorted(writes), &progress(batch + 1)).unwrap();
     }
     assert!((0..10_000).all(|number| get(&state, &id(number)).is_some()));
     drop(state);
@@ -109,14 +109,14 @@ fn no_present_id_is_denied_while_the_filter_is_rebuilt_or_grows() {
     for batch in 1..=30 {
         let writes = (written..written + 4_000).map(|number| put(id(number), "x")).collect();
         written += 4_000;
-        state.apply(&sorted(writes), &progress(batch)).unwrap();
+        apply(&mut state, &sorted(writes), &progress(batch)).unwrap();
         assert!((0..written).step_by(7).all(|number| get(&state, &id(number)).is_some()));
     }
     drop(state);
     let mut state = open_partition(&store, 0);
     assert!(!state.filter_is_complete());
     for batch in 31..=50 {
-        state.apply(&sorted(vec![put(id(written), "x"), put(id(written / 2), "y")]), &progress(batch)).unwrap();
+        apply(&mut state, &sorted(vec![put(id(written), "x"), put(id(written / 2), "y")]), &progress(batch)).unwrap();
         written += 1;
         complete |= state.filter_is_complete();
         building |= !state.filter_is_complete();
@@ -136,12 +136,12 @@ fn keys_and_values_the_file_cannot_hold_are_refused_and_change_nothing() {
         (put(vec![1; 512], "x"), processor_store::STATE_KEY_SIZE),
         (put("x", vec![0; (16 << 20) + 1]), processor_store::STATE_VALUE_SIZE),
     ] {
-        match state.apply(&[write], &progress(1)) {
+        match apply(&mut state, &[write], &progress(1)) {
             Err(Failure::Stop(stop)) => assert_eq!(stop.code, code),
             other => panic!("{other:?}"),
         }
     }
-    state.apply(&[put(vec![1; 511], vec![9; 1 << 20])], &progress(1)).unwrap();
+    apply(&mut state, &[put(vec![1; 511], vec![9; 1 << 20])], &progress(1)).unwrap();
     assert_eq!(get(&state, &[1; 511]), Some(vec![9; 1 << 20]));
 }
 
@@ -183,7 +183,7 @@ fn a_partition_passes_from_worker_to_worker_and_a_stuck_one_is_reported() {
     waiting.handover = Duration::from_millis(50);
     let store = LocalStore::open(waiting).unwrap();
     let mut first = open_partition(&store, 0);
-    first.apply(&[put(id(1), "one")], &progress(1)).unwrap();
+    apply(&mut first, &[put(id(1), "one")], &progress(1)).unwrap();
     assert!(matches!(store.clone().open(partition(0)), Err(Failure::Busy(_))));
     assert!(!store.remove(partition(0)).unwrap());
     let other = open_partition(&store, 1);
@@ -242,9 +242,8 @@ proptest! {
                 Action::Apply(writes) => {
                     sequence += 1;
                     expected = Some(progress(sequence));
-                    let batch: Vec<_> =
-                        writes.iter().map(|(key, value)| Write { key: key.clone(), value: value.clone() }).collect();
-                    state.apply(&batch, &progress(sequence)).unwrap();
+                    let batch: Vec<_> = writes.clone().into_iter().collect();
+                    apply(&mut state, &batch, &progress(sequence)).unwrap();
                     for (key, value) in writes {
                         match value {
                             Some(value) => model.insert(key, value),

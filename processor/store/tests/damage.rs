@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use processor_engine::Failure;
-use processor_engine::store::{PartitionStore, StateStore, Write};
+use processor_engine::store::{PartitionStore, StateStore};
 use processor_store::{LocalStore, Options, Verification};
 use support::*;
 
@@ -19,13 +19,13 @@ const CHILD_DIRECTORY: &str = "STORE_TEST_CHILD_DIRECTORY";
 const KEYS_PER_BATCH: u64 = 50;
 
 /// Batch `n` adds its own keys, overwrites a counter and deletes the first key of the batch before the last.
-fn batch(number: u64) -> Vec<Write> {
+fn batch(number: u64) -> Vec<Change> {
     let first = number * KEYS_PER_BATCH;
     let mut writes: Vec<_> =
         (first..first + KEYS_PER_BATCH).map(|key| put(id(key), number.to_be_bytes().repeat(4))).collect();
     writes.push(put("counter", number.to_string()));
     if number > 2 {
-        writes.push(Write { key: id((number - 2) * KEYS_PER_BATCH).to_vec(), value: None });
+        writes.push((id((number - 2) * KEYS_PER_BATCH).to_vec(), None));
     }
     sorted(writes)
 }
@@ -34,7 +34,7 @@ fn batch(number: u64) -> Vec<Write> {
 fn whole(last: u64) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut all = std::collections::BTreeMap::new();
     for number in 1..=last {
-        for Write { key, value } in batch(number) {
+        for (key, value) in batch(number) {
             match value {
                 Some(value) => all.insert(key, value),
                 None => all.remove(&key),
@@ -64,7 +64,7 @@ fn child_that_applies_until_killed() {
     let mut number = state.progress().unwrap().map_or(0, |progress| progress.mark.sequence);
     loop {
         number += 1;
-        state.apply(&batch(number), &progress(number)).unwrap();
+        apply(&mut state, &batch(number), &progress(number)).unwrap();
         println!("\napplied {number}");
     }
 }
@@ -104,7 +104,7 @@ fn filled(closed: bool) -> tempfile::TempDir {
     let store = open(directory.path());
     let mut state = open_partition(&store, 0);
     for number in 1..=LAST {
-        state.apply(&batch(number), &progress(number)).unwrap();
+        apply(&mut state, &batch(number), &progress(number)).unwrap();
     }
     drop(state);
     if closed {
@@ -205,7 +205,7 @@ fn a_flipped_bit_in_a_value_read_later_is_reported_and_the_partition_discarded()
     drop(state);
     let mut state = store.clone().open(partition(0)).unwrap();
     assert_eq!((state.progress().unwrap(), contents(&state)), (None, Vec::new()));
-    state.apply(&batch(1), &progress(1)).unwrap();
+    apply(&mut state, &batch(1), &progress(1)).unwrap();
     drop(state);
     drop(store);
     assert_eq!(prefix(always), 1);
@@ -227,8 +227,8 @@ fn whatever_the_store_writes_passes_verification() {
             let value = (random.below(3) > 0).then(|| vec![1; length]);
             writes.insert(id(u64::try_from(random.below(5_000)).unwrap()).to_vec(), value);
         }
-        let writes: Vec<_> = writes.into_iter().map(|(key, value)| Write { key, value }).collect();
-        state.apply(&writes, &progress(round)).unwrap();
+        let writes: Vec<_> = writes.into_iter().collect();
+        apply(&mut state, &writes, &progress(round)).unwrap();
         drop(state);
         store.close().unwrap();
     }

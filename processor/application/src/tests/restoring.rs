@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use processor_engine::application::Application;
 use processor_engine::cluster::NoHeaders;
 use processor_engine::mark::Progress;
-use processor_engine::{PartitionStore, StatePartition};
+use processor_engine::{Changes, PartitionStore, StatePartition};
 
 use super::inputs::value;
 use super::world::{Store, World, Written, movements, record, source};
@@ -24,8 +24,9 @@ pub(super) fn restored(world: &World, log: &[Written]) -> BTreeMap<StatePartitio
         let partition = StatePartition { stage, partition: written.target.partition };
         let (key, value) = (written.key.as_deref(), written.value.as_deref());
         let record = record(written.target.topic.0, partition.partition, 0, key, value, &NoHeaders);
-        let write = replaying.restore(partition, &record).unwrap().unwrap();
-        rebuilt.entry(partition).or_default().apply(&[write], &Progress::default()).unwrap();
+        let mut changes = Changes::default();
+        replaying.restore(partition, &record, &mut changes).unwrap();
+        rebuilt.entry(partition).or_default().apply(&changes.sorted(), &Progress::default()).unwrap();
     }
     rebuilt
 }
@@ -95,7 +96,7 @@ fn a_changelog_record_that_cannot_be_read_stops_the_restore_with_its_code() {
         (movements(0), b"x", b"{}", "RECORD_MALFORMED"),
     ] {
         let record = record(0, 0, 5, Some(key), Some(value), &NoHeaders);
-        let stop = application.restore(partition, &record).unwrap_err();
+        let stop = application.restore(partition, &record, &mut Changes::default()).unwrap_err();
         assert_eq!(stop.code, code, "{}", stop.what);
         assert!(stop.what.contains("offset 5"), "{}", stop.what);
     }

@@ -77,11 +77,11 @@ impl PartitionStore for Store {
         Ok(true)
     }
 
-    fn apply(&mut self, writes: &[Write], _progress: &Progress) -> Result<(), Failure> {
+    fn apply(&mut self, writes: &[Write<'_>], _progress: &Progress) -> Result<(), Failure> {
         for write in writes {
-            match &write.value {
-                Some(value) => _ = self.0.insert(write.key.clone(), value.clone()),
-                None => _ = self.0.remove(&write.key),
+            match write.value {
+                Some(value) => _ = self.0.insert(write.key.to_vec(), value.to_vec()),
+                None => _ = self.0.remove(write.key),
             }
         }
         Ok(())
@@ -185,7 +185,8 @@ impl World {
         }
         self.state = open.state;
         for (partition, overlay) in open.overlay {
-            let writes: Vec<Write> = overlay.into_iter().map(|(key, value)| Write { key, value }).collect();
+            let writes: Vec<Write<'_>> =
+                overlay.iter().map(|(key, value)| Write { key, value: value.as_deref() }).collect();
             self.state.entry(partition).or_default().apply(&writes, &Progress::default()).unwrap();
         }
         self.application.committed();

@@ -175,10 +175,10 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
     }
 
     /// The commit is acknowledged: bring the store up to it.
-    fn apply(&mut self, open: &mut Open, delivered: &[Delivered]) -> Result<(), Failure> {
+    fn apply(&mut self, open: &Open, delivered: &[Delivered]) -> Result<(), Failure> {
         let now = self.cluster.now_ms();
         let mut failed = None;
-        for (partition, touched) in &mut open.touched {
+        for (partition, touched) in &open.touched {
             let Some(owned) = self.owned.get_mut(partition) else { continue };
             let changelog = self.topology.changelog_of(*partition);
             let last =
@@ -190,7 +190,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             owned.changelog_end = last + 1;
             owned.stored_ms = now;
             let progress = owned.progress(touched.mark, touched.leader_epoch, last + 1, now);
-            if let Err(failure) = owned.store.apply(&Open::writes(touched), &progress) {
+            if let Err(failure) = owned.store.apply(&touched.overlay.sorted(), &progress) {
                 failed = Some(failure);
             }
         }

@@ -4,13 +4,14 @@
 //! One worker owns its consumer, its two producers, its reader and the state of its partitions; nothing is
 //! shared, nothing is locked. The pieces: [`mod@open`] (the open transaction), `commit` (how it ends),
 //! `restore` (how a partition gets its state), `rebalance` (how partitions come and go), `broadcast` (what
-//! every partition is told).
+//! every partition is told), `drained` (whether anything is left to do).
 //!
 //! It never decides what a record means (that is the [`Application`]) and never sleeps; where waiting is
 //! wise it says so in its [`Step`].
 
 mod broadcast;
 mod commit;
+mod drained;
 mod open;
 mod owned;
 mod rebalance;
@@ -134,10 +135,14 @@ pub struct Worker<C: Cluster, S: StateStore, A: Application, O: Observer> {
     turn: usize,
     writer: String,
     owned: BTreeMap<StatePartition, Owned<S::Partition>>,
+    /// Whether the group has ever assigned anything, be it nothing.
+    assigned: bool,
     /// Assigned inputs whose state is not opened yet.
     untaken: Vec<TopicPartition>,
     open: Option<Open>,
     broadcasts: Vec<BroadcastRecord>,
+    /// How far the broadcast topic is read, control records included.
+    broadcasts_read_to: i64,
     recovery: Option<Failure>,
     failures: u32,
     /// When the last fencings were, ms since 1970.
@@ -180,9 +185,11 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             turn: 0,
             writer: format!("{now:x}"),
             owned: BTreeMap::new(),
+            assigned: false,
             untaken: Vec::new(),
             open: None,
             broadcasts: Vec::new(),
+            broadcasts_read_to: 0,
             recovery: None,
             failures: 0,
             fencings: VecDeque::new(),

@@ -3,18 +3,16 @@
 //! Guards engine rule 1: whatever touches a partition's state is noted here, and the commit names every
 //! partition noted. Nothing here talks to the group or decides when to commit.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::owned::Owned;
+use crate::changes::Changes;
 use crate::cluster::{NewRecord, TransactionalProducer};
 use crate::failure::Failure;
 use crate::mark::{Mark, NEXT_OFFSET_HEADER, SEQUENCE_HEADER};
-use crate::store::{PartitionStore, Write};
+use crate::store::PartitionStore;
 use crate::topology::{StatePartition, Topology};
 use crate::transaction::{StateChange, Transaction};
-
-/// Writes of one partition within the transaction.
-type Overlay = HashMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// A partition the transaction has touched.
 #[derive(Debug, Default)]
@@ -28,7 +26,7 @@ pub(super) struct Touched {
     /// Whether a changelog record carries the mark.
     pub(super) marked: bool,
     /// State changes.
-    pub(super) overlay: Overlay,
+    pub(super) overlay: Changes,
 }
 
 /// The open transaction of a worker.
@@ -63,13 +61,6 @@ impl Open {
     /// Whether there is anything to commit.
     pub(super) fn is_empty(&self) -> bool {
         !self.begun && self.touched.is_empty()
-    }
-
-    /// Sorted writes of one partition, for the store.
-    pub(super) fn writes(touched: &mut Touched) -> Vec<Write> {
-        let mut writes: Vec<Write> = touched.overlay.drain().map(|(key, value)| Write { key, value }).collect();
-        writes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        writes
     }
 }
 
@@ -108,11 +99,8 @@ impl<T: TransactionalProducer, P: PartitionStore> View<'_, T, P> {
         let touched = self.open.touch(partition, owned);
         let mark = touched.mark;
         touched.marked |= marked;
-        let key = change.key.to_vec();
-        let value = change.value.map(<[u8]>::to_vec);
-        let added = key.len() + value.as_ref().map_or(0, Vec::len);
-        touched.overlay.insert(key, value);
-        self.open.bytes += added;
+        touched.overlay.insert(change.key, change.value);
+        self.open.bytes += change.key.len() + change.value.map_or(0, <[u8]>::len);
         let (key, value) = (Some(change.changelog_key), change.changelog_value);
         if marked {
             let (next_offset, sequence) = (mark.next_offset.to_string(), mark.sequence.to_string());
@@ -132,7 +120,7 @@ impl<T: TransactionalProducer, P: PartitionStore> Transaction for View<'_, T, P>
     fn get(&mut self, partition: StatePartition, key: &[u8], value: &mut Vec<u8>) -> Result<bool, Failure> {
         if let Some(own) = self.open.touched.get(&partition).and_then(|touched| touched.overlay.get(key)) {
             value.clear();
-            return Ok(own.as_ref().is_some_and(|own| {
+            return Ok(own.is_some_and(|own| {
                 value.extend_from_slice(own);
                 true
             }));

@@ -1,7 +1,6 @@
 //! A state partition while this worker owns it.
 
-use std::collections::HashMap;
-
+use crate::changes::Changes;
 use crate::cluster::CommittedOffset;
 use crate::failure::Failure;
 use crate::mark::{Mark, Progress};
@@ -41,7 +40,7 @@ pub(super) struct Restoring {
     /// Last mark seen, in the store or in the changelog.
     pub(super) mark: Option<Mark>,
     /// Changes read and not yet in the store.
-    pub(super) pending: HashMap<Vec<u8>, Option<Vec<u8>>>,
+    pub(super) pending: Changes,
     /// Records replayed.
     pub(super) replayed: u64,
     /// Leader epoch of the last applied input record, from the store.

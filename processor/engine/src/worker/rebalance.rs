@@ -32,6 +32,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
                     return Ok(());
                 }
                 answered.map_err(|failure| member_lost(&failure))?;
+                self.assigned = true;
                 self.untaken.extend(inputs);
                 self.verify_kept()
             }

@@ -6,19 +6,19 @@
 //! [`crate::resume`] decides where the input starts. Several partitions are replayed at once by one reader,
 //! a bounded number of records per step, so that running partitions go on.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use super::Worker;
 use super::commit::escalate;
 use super::owned::{CaughtUp, Owned, Phase, Restoring};
 use crate::application::{Application, BroadcastRecord};
+use crate::changes::Changes;
 use crate::cluster::{Cluster, CommittedOffset, GroupConsumer, LogReader, Read, Record};
 use crate::failure::{Failure, Stop};
 use crate::mark::{Progress, from_headers};
 use crate::observer::{Event, Observer};
 use crate::resume::{Found, resume};
-use crate::store::{PartitionStore, StateStore, Write};
+use crate::store::{PartitionStore, StateStore};
 use crate::topology::{StatePartition, TopicPartition, Topology};
 
 /// Keys held in memory before a replay writes them to the store.
@@ -83,7 +83,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             end: ends.high_watermark,
             position: from,
             mark: stored.as_ref().map(|progress| progress.mark).filter(|mark| mark.sequence > 0),
-            pending: HashMap::new(),
+            pending: Changes::default(),
             replayed: 0,
             leader_epoch: stored.and_then(|progress| progress.leader_epoch),
         });
@@ -134,6 +134,10 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
     }
 
     fn reached_changelog_end(&mut self, changelog: TopicPartition, position: i64) -> Result<(), Failure> {
+        if changelog.topic == self.topology.broadcast {
+            self.broadcasts_read_to = self.broadcasts_read_to.max(position);
+            return Ok(());
+        }
         let Some(partition) = self.topology.state_of_changelog(changelog) else { return Ok(()) };
         let now = self.cluster.now_ms();
         let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
@@ -260,9 +264,7 @@ fn replay<A: Application, P>(
     if record.offset < restoring.position {
         return Ok(());
     }
-    if let Some(Write { key, value }) = application.restore(partition, record)? {
-        restoring.pending.insert(key, value);
-    }
+    application.restore(partition, record, &mut restoring.pending)?;
     if let Some(mark) = from_headers(record.headers) {
         restoring.mark = Some(mark);
         restoring.leader_epoch = None;
@@ -280,9 +282,13 @@ fn flush<P: PartitionStore>(owned: &mut Owned<P>, position: i64, now_ms: u64) ->
     // one) what was read is stored all the same: sequence number 0 says that the mark is yet to come.
     let mark = restoring.mark.unwrap_or_default();
     let leader_epoch = restoring.leader_epoch;
-    let mut writes: Vec<Write> = restoring.pending.drain().map(|(key, value)| Write { key, value }).collect();
-    writes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    let mut pending = std::mem::take(&mut restoring.pending);
     let progress = owned.progress(mark, leader_epoch, position, now_ms);
     owned.stored_ms = now_ms;
-    owned.store.apply(&writes, &progress)
+    let applied = owned.store.apply(&pending.sorted(), &progress);
+    if let Phase::Restoring(restoring) = &mut owned.phase {
+        pending.clear();
+        restoring.pending = pending;
+    }
+    applied
 }

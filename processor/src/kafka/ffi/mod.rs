@@ -3,20 +3,23 @@
 //! Owns: the native commit and flush (the crate's commit waits a flat 100 ms), errors with their flags, group
 //! metadata whose generation can be looked at, leader epochs (KIP-320) and metadata of partition lists, the
 //! consumer's event queue (the crate's `poll` forgets which topic an error or an end of partition belongs
-//! to), topic ids (KIP-516) and record deletion that does not block.
+//! to), queueing records by topic handle, topic ids (KIP-516) and record deletion that does not block.
 //! Never decides anything: it translates. Every pointer is wrapped by a type that destroys it, and no type
 //! here outlives the client it came from.
 //!
 //! - `events`: the consumer's queue
+//! - `produce`: queueing records by topic handle
 //! - `admin`: topic descriptions, record deletion
 
 #![allow(unsafe_code)]
 
 mod admin;
 mod events;
+mod produce;
 
 pub(super) use admin::{AdminQueue, TopicDescription};
 pub(super) use events::{ConsumerError, Kind, Parts, Poller};
+pub(super) use produce::{Outbox, Outgoing};
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::{self, NonNull};

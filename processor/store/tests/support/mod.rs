@@ -49,13 +49,22 @@ pub(crate) fn id(number: u64) -> [u8; 16] {
     id
 }
 
-pub(crate) fn put(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Write {
-    Write { key: key.into(), value: Some(value.into()) }
+/// A key and its new value; `None` deletes it.
+pub(crate) type Change = (Vec<u8>, Option<Vec<u8>>);
+
+pub(crate) fn put(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Change {
+    (key.into(), Some(value.into()))
 }
 
-pub(crate) fn sorted(mut writes: Vec<Write>) -> Vec<Write> {
-    writes.sort_by(|left, right| left.key.cmp(&right.key));
-    writes
+pub(crate) fn sorted(mut changes: Vec<Change>) -> Vec<Change> {
+    changes.sort();
+    changes
+}
+
+/// Applies changes that are sorted and unique already.
+pub(crate) fn apply(state: &mut LocalPartition, changes: &[Change], progress: &Progress) -> Result<(), Failure> {
+    let writes: Vec<_> = changes.iter().map(|(key, value)| Write { key, value: value.as_deref() }).collect();
+    state.apply(&writes, progress)
 }
 
 pub(crate) fn get(partition: &LocalPartition, key: &[u8]) -> Option<Vec<u8>> {
