@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use ::tests::client::Kafka;
+use ::tests::native::{NativeOptions, NativeStack};
+use ::tests::stack::{Stack as _, Viewpoint};
 use anyhow::{Context as _, Result};
-use tests::client::Kafka;
-use tests::native::{NativeOptions, NativeStack};
-use tests::stack::{Stack as _, Viewpoint};
 
 use crate::systems::NEVER_CLEANED_MS;
 
@@ -117,13 +117,18 @@ fn free_address() -> Result<String> {
     Ok(listener.local_addr()?.to_string())
 }
 
-/// Builds the application below the build directory and gives its jar.
+/// Builds the application below the build directory, unless that was done, and gives its jar.
 fn build_streams(programs: &Path) -> Result<PathBuf> {
     let target = programs.parent().unwrap_or(programs).join("bench/streams");
+    let jar = target.join("streams-all.jar");
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("streams");
+    if is_newer(&jar, &sources).unwrap_or(false) {
+        return Ok(jar);
+    }
     let output = Command::new("mvn")
         .args(["--batch-mode", "--quiet", "package"])
         .arg(format!("-Dbench.target={}", target.display()))
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("streams"))
+        .current_dir(&sources)
         .output()
         .context("Maven (mvn) is missing. To do: apt-get install maven")?;
     anyhow::ensure!(
@@ -131,7 +136,24 @@ fn build_streams(programs: &Path) -> Result<PathBuf> {
         "it does not build; Maven needs its repository:\n{}",
         String::from_utf8_lossy(&output.stdout)
     );
-    Ok(target.join("streams-all.jar"))
+    Ok(jar)
+}
+
+/// Whether a file is newer than everything below a directory.
+fn is_newer(file: &Path, directory: &Path) -> Result<bool> {
+    let built = fs::metadata(file)?.modified()?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let newer = if entry.file_type()?.is_dir() {
+            is_newer(file, &entry.path())?
+        } else {
+            entry.metadata()?.modified()? < built
+        };
+        if !newer {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use ::tests::client::{Kafka, NewTopic};
 use anyhow::{Context as _, Result, ensure};
 use rdkafka::ClientContext;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
-use tests::client::{Kafka, NewTopic};
 
 use crate::envelope::headers;
 use crate::events::{ExpectedSums, Generator, Workload};
@@ -30,7 +30,7 @@ pub struct Loaded {
     /// Events in it.
     pub events: u64,
     /// What they sum up to.
-    pub expected: ExpectedSums,
+    pub expected: Arc<ExpectedSums>,
     /// How long writing took, in seconds.
     pub seconds: f64,
 }
@@ -38,7 +38,7 @@ pub struct Loaded {
 /// Creates the source topic and writes a workload to it.
 pub fn load(kafka: &Kafka, topic: &str, workload: Workload) -> Result<Loaded> {
     kafka.create_topic(&NewTopic::new(topic, PARTITIONS).property("cleanup.policy", "delete"))?;
-    let mut loaded = Loaded { topic: topic.to_owned(), events: 0, expected: ExpectedSums::default(), seconds: 0.0 };
+    let mut loaded = Loaded { topic: topic.to_owned(), events: 0, expected: Arc::default(), seconds: 0.0 };
     loaded.more(kafka, workload)?;
     Ok(loaded)
 }
@@ -55,7 +55,7 @@ impl Loaded {
         writer.finish()?;
         self.seconds += began.elapsed().as_secs_f64();
         self.events += workload.events;
-        self.expected.extend(generator.expected());
+        Arc::make_mut(&mut self.expected).extend(generator.expected());
         Ok(())
     }
 }

@@ -42,6 +42,9 @@ struct Measure {
     /// Runs of each system
     #[arg(long)]
     repetitions: Option<usize>,
+    /// Ids with which the store is filled to measure growth; 0 leaves that out
+    #[arg(long, default_value_t = 50_000_000)]
+    fill: u64,
     /// Where `processor` and `sink` are; beside this program unless given
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
@@ -76,6 +79,7 @@ fn measure(arguments: Measure) -> Result<()> {
         full: !quick,
         events: arguments.events.unwrap_or(if quick { 1_000_000 } else { 3_000_000 }),
         repetitions: arguments.repetitions.unwrap_or(if quick { 1 } else { 3 }),
+        fill: arguments.fill,
         latency_seconds: if quick { 8 } else { 15 },
     };
     let mut parts = arguments.only;

@@ -3,6 +3,7 @@
 //! Memory is sampled, because the kernel keeps no high-water mark of private memory (`RssAnon`).
 
 use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -10,10 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ::tests::stack::wait_until;
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
-use tests::stack::wait_until;
 
 use crate::statistics::number;
 
@@ -38,6 +39,8 @@ pub struct Process {
     child: Child,
     started: Instant,
     log: PathBuf,
+    /// Where its own words begin in the log, after those of earlier processes.
+    log_start: u64,
     private_kb: Arc<AtomicU64>,
     ended: Arc<AtomicBool>,
     sampler: Option<JoinHandle<()>>,
@@ -49,6 +52,7 @@ impl Process {
     pub fn start(name: &str, command: &Command, log: &Path) -> Result<Self> {
         let output = File::options().create(true).append(true).open(log);
         let output = output.with_context(|| format!("cannot open the log {}", log.display()))?;
+        let log_start = output.metadata()?.len();
         let mut tied = Command::new("setpriv");
         tied.args(["--pdeathsig", "KILL"]).arg(command.get_program()).args(command.get_args());
         for (variable, value) in command.get_envs() {
@@ -70,7 +74,7 @@ impl Process {
             }
         });
         let (name, log) = (name.to_owned(), log.to_path_buf());
-        Ok(Self { name, child, started, log, private_kb, ended, sampler: Some(sampler) })
+        Ok(Self { name, child, started, log, log_start, private_kb, ended, sampler: Some(sampler) })
     }
 
     /// When it was started.
@@ -80,7 +84,10 @@ impl Process {
 
     /// Everything it wrote so far.
     pub fn log(&self) -> Result<String> {
-        let bytes = fs::read(&self.log).with_context(|| format!("cannot read {}", self.log.display()))?;
+        let mut file = File::open(&self.log).with_context(|| format!("cannot read {}", self.log.display()))?;
+        file.seek(SeekFrom::Start(self.log_start))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 

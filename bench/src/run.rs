@@ -71,7 +71,7 @@ pub fn run_and_keep(
 ) -> Result<(Run, Process)> {
     let system = application.system;
     let mut verifier = Verifier::new(system.format(), &loaded.expected, loaded.events)?;
-    let reader = Reader::from_beginning(&bench.kafka, &application.output)?;
+    let mut reader = Reader::from_beginning(&bench.kafka, &application.output)?;
     let mut process = application.start(limit)?;
     let seen = reader
         .follow(&mut verifier, || process.check_running())

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use ::tests::client::{NewTopic, unique_name};
 use anyhow::{Context as _, Result};
-use tests::client::{NewTopic, unique_name};
 
 use crate::bench::Bench;
 use crate::load::PARTITIONS;
@@ -142,9 +142,11 @@ impl Application {
         Ok(command)
     }
 
-    /// Adds a flag.
-    pub fn flag(&mut self, flag: &str) {
+    /// Adds a flag for every start from now on.
+    #[must_use]
+    pub fn flag(mut self, flag: &str) -> Self {
         self.command.arg(flag);
+        self
     }
 
     /// Starts it, in a cgroup if one is given.
@@ -156,9 +158,23 @@ impl Application {
         }
     }
 
+    /// Starts a sink that follows it.
+    pub fn start_sink(&self, bench: &Bench) -> Result<Process> {
+        start_sink(bench, &self.id)
+    }
+
     /// Removes its topics and its state; it must not run any more.
     pub fn remove(self, bench: &Bench) -> Result<()> {
         bench.delete_topics_of(&self.id)?;
         std::fs::remove_dir_all(&self.state).with_context(|| format!("cannot remove {}", self.state.display()))
     }
+}
+
+/// Starts a sink in a group of its own for the topics that begin with `prefix`.
+pub fn start_sink(bench: &Bench, prefix: &str) -> Result<Process> {
+    let mut command = Command::new(bench.programs.join("sink"));
+    command.args(["run", "--bootstrap-servers", bench.kafka.bootstrap_servers(), "--topic-prefix", prefix]);
+    command.args(["--group-id", &format!("{prefix}-sink"), "--http", &bench.sink_http]);
+    command.env("SINK_DATABASE_URL", &bench.target_url);
+    Process::start("sink", &command, &bench.directory.join("logs").join(format!("{prefix}-sink.log")))
 }

@@ -4,8 +4,11 @@
 //! Of this system's output also the promise is checked that each good's versions are 1, 2, 3, … without a gap and that
 //! `remains(v) = remains(v - 1) + delta(v)`. The output's cleaner is kept away, or older versions would be missing.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ::tests::client::Kafka;
 use anyhow::{Context as _, Result, bail, ensure};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
@@ -13,7 +16,6 @@ use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 use schemas::StockDelta;
 use serde::Deserialize;
-use tests::client::Kafka;
 
 use crate::events::ExpectedSums;
 
@@ -32,6 +34,36 @@ pub enum Format {
     Copies,
 }
 
+/// What a record shows of a good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
+    /// The good.
+    pub good_id: i64,
+    /// Its sum.
+    pub remains: i128,
+    /// Of a stock delta: the change it makes, and its version.
+    pub step: Option<(i128, u64)>,
+}
+
+impl Format {
+    /// Reads a record; `None` for one that is not about a good.
+    pub fn decode(self, key: &[u8], value: &[u8]) -> Result<Option<Shown>> {
+        match self {
+            Self::Copies => Ok(None),
+            // What the processor keeps about a partition.
+            Self::StockDeltas if key.starts_with(b"#") => Ok(None),
+            Self::StockDeltas => {
+                let StockDelta { good_id, remains, delta, version, .. } = StockDelta::decode(key, value)?;
+                Ok(Some(Shown { good_id, remains, step: Some((delta, version)) }))
+            }
+            Self::StreamsSums => {
+                let sum: StreamsSum = serde_json::from_slice(value)?;
+                Ok(Some(Shown { good_id: sum.good_id, remains: i128::from(sum.remains), step: None }))
+            }
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct StreamsSum {
     good_id: i64,
@@ -46,9 +78,9 @@ struct Good {
 
 /// Compares an output with what is expected.
 #[derive(Debug)]
-pub struct Verifier<'a> {
+pub struct Verifier {
     format: Format,
-    expected: &'a ExpectedSums,
+    expected: Arc<ExpectedSums>,
     copies: u64,
     goods: Vec<Good>,
     /// Goods that do not show their sum yet, or copies that are missing.
@@ -56,11 +88,11 @@ pub struct Verifier<'a> {
     records: u64,
 }
 
-impl<'a> Verifier<'a> {
+impl Verifier {
     /// Nothing read yet. `events`: how many copies there must be.
-    pub fn new(format: Format, expected: &'a ExpectedSums, events: u64) -> Result<Self> {
+    pub fn new(format: Format, expected: &Arc<ExpectedSums>, events: u64) -> Result<Self> {
         let wrong = if format == Format::Copies { events } else { u64::try_from(expected.goods())? };
-        Ok(Self { format, expected, copies: events, goods: Vec::new(), wrong, records: 0 })
+        Ok(Self { format, expected: Arc::clone(expected), copies: events, goods: Vec::new(), wrong, records: 0 })
     }
 
     /// Whether everything is as it must be.
@@ -73,41 +105,34 @@ impl<'a> Verifier<'a> {
         self.records
     }
 
-    /// Takes the next record; fails on one that can never become right.
-    pub fn observe(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        match self.format {
-            Format::Copies => {
-                self.records += 1;
-                ensure!(self.records <= self.copies, "more copies than events");
-                self.wrong -= 1;
-                Ok(())
-            }
-            // What the processor keeps about a partition, not about a good.
-            Format::StockDeltas if key.starts_with(b"#") => Ok(()),
-            Format::StockDeltas => self.observe_delta(&StockDelta::decode(key, value)?),
-            Format::StreamsSums => {
-                let sum: StreamsSum = serde_json::from_slice(value)?;
-                self.shows(sum.good_id, Good { remains: i128::from(sum.remains), version: 1 }).map(drop)
-            }
-        }
+    /// Expects something else of the same output from now on, because more events came.
+    pub fn expect(&mut self, expected: &Arc<ExpectedSums>) {
+        let right = (0_i64..)
+            .zip(&self.goods)
+            .filter(|(good_id, good)| good.version > 0 && expected.of(*good_id).map(i128::from) == Some(good.remains));
+        self.wrong = u64::try_from(expected.goods().saturating_sub(right.count())).unwrap_or(u64::MAX);
+        self.expected = Arc::clone(expected);
     }
 
-    fn observe_delta(&mut self, delta: &StockDelta) -> Result<()> {
-        let good = delta.good_id;
-        let before = self.shows(good, Good { remains: delta.remains, version: delta.version })?;
+    /// Takes the next record; fails on one that can never become right.
+    pub fn observe(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        if self.format == Format::Copies {
+            self.records += 1;
+            ensure!(self.records <= self.copies, "more copies than events");
+            self.wrong -= 1;
+            return Ok(());
+        }
+        let Some(Shown { good_id, remains, step }) = self.format.decode(key, value)? else { return Ok(()) };
+        // Sums of Streams have no versions that could be checked.
+        let version = step.map_or(1, |(_, version)| version);
+        let before = self.shows(good_id, Good { remains, version })?;
+        let Some((delta, _)) = step else { return Ok(()) };
+        let previous = before.version;
+        ensure!(version == previous + 1, "good {good_id}: version {version} follows version {previous}");
         ensure!(
-            delta.version == before.version + 1,
-            "good {good}: version {} follows version {}",
-            delta.version,
-            before.version
-        );
-        ensure!(
-            before.remains + delta.delta == delta.remains,
-            "good {good}, version {}: {} and a delta of {} do not make {}",
-            delta.version,
-            before.remains,
-            delta.delta,
-            delta.remains
+            before.remains + delta == remains,
+            "good {good_id}, version {version}: {} and a delta of {delta} do not make {remains}",
+            before.remains
         );
         Ok(())
     }
@@ -122,9 +147,9 @@ impl<'a> Verifier<'a> {
         }
         let good = self.goods.get_mut(index).context("a good outside its table")?;
         let before = *good;
+        *good = now;
         // A good that was not seen yet shows nothing, which is not the same as a sum of 0.
         let was_right = before.version > 0 && before.remains == expected;
-        *good = now;
         match (was_right, now.remains == expected) {
             (false, true) => self.wrong -= 1,
             (true, false) => self.wrong += 1,
@@ -149,7 +174,8 @@ pub struct Seen {
 pub struct Reader {
     consumer: BaseConsumer,
     topic: String,
-    partitions: Vec<i32>,
+    /// Partitions of which more may follow what was read; an end is told once, so it is remembered.
+    unfinished: BTreeSet<i32>,
 }
 
 impl Reader {
@@ -190,7 +216,7 @@ impl Reader {
             assignment.add_partition_offset(topic, *partition, offset)?;
         }
         consumer.assign(&assignment)?;
-        Ok(Self { consumer, topic: topic.to_owned(), partitions })
+        Ok(Self { consumer, topic: topic.to_owned(), unfinished: partitions.into_iter().collect() })
     }
 
     /// The next thing there is, within 100 ms: a record for `take`, which gets key and value, or the end of a partition.
@@ -207,26 +233,28 @@ impl Reader {
     }
 
     /// Reads until everything is right and nothing follows. `still_running` is asked while nothing comes.
-    pub fn follow(&self, verifier: &mut Verifier<'_>, mut still_running: impl FnMut() -> Result<()>) -> Result<Seen> {
+    pub fn follow(&mut self, verifier: &mut Verifier, mut still_running: impl FnMut() -> Result<()>) -> Result<Seen> {
         let (mut first, mut right) = (None, None);
-        let mut unfinished: std::collections::BTreeSet<i32> = self.partitions.iter().copied().collect();
         let mut progress = Instant::now();
         loop {
             match self.next(|key, value| verifier.observe(key, value))? {
                 Next::Record(partition, ()) => {
-                    if first.is_none() || right.is_some() != verifier.is_right() || verifier.records() % 1_024 == 0 {
+                    if first.is_none()
+                        || right.is_some() != verifier.is_right()
+                        || verifier.records().is_multiple_of(1_024)
+                    {
                         progress = Instant::now();
                     }
                     first.get_or_insert(progress);
                     right = verifier.is_right().then(|| right.unwrap_or(progress));
-                    unfinished.insert(partition);
+                    self.unfinished.insert(partition);
                 }
                 Next::End(partition) => {
-                    unfinished.remove(&partition);
+                    self.unfinished.remove(&partition);
                 }
                 Next::Nothing => still_running()?,
             }
-            if let (Some(first), Some(right), true) = (first, right, unfinished.is_empty()) {
+            if let (Some(first), Some(right), true) = (first, right, self.unfinished.is_empty()) {
                 return Ok(Seen { first, right, records: verifier.records() });
             }
             if progress.elapsed() > STALLED_AFTER {
@@ -252,11 +280,11 @@ pub enum Next<T> {
 mod tests {
     use super::*;
 
-    fn expected() -> ExpectedSums {
+    fn expected() -> Arc<ExpectedSums> {
         let mut expected = ExpectedSums::default();
         expected.add(1, 5);
         expected.add(2, 0);
-        expected
+        Arc::new(expected)
     }
 
     fn delta(good_id: i64, delta: i128, remains: i128, version: u64) -> (Vec<u8>, Vec<u8>) {
@@ -312,6 +340,24 @@ mod tests {
             assert!(!verifier.is_right());
         }
         verifier.observe(b"", br#"{"good_id":1,"remains":5,"version":2,"delta":-2}"#).unwrap();
+        assert!(verifier.is_right());
+    }
+
+    #[test]
+    fn more_events_make_wrong_what_was_right() {
+        let (first, mut second) = (expected(), expected());
+        let sums = Arc::make_mut(&mut second);
+        sums.add(1, 1);
+        sums.add(3, 4);
+        let mut verifier = Verifier::new(Format::StockDeltas, &first, 0).unwrap();
+        for (key, value) in [delta(1, 5, 5, 1), delta(2, 0, 0, 1)] {
+            verifier.observe(&key, &value).unwrap();
+        }
+        verifier.expect(&second);
+        for (key, value) in [delta(1, 1, 6, 2), delta(3, 4, 4, 1)] {
+            assert!(!verifier.is_right());
+            verifier.observe(&key, &value).unwrap();
+        }
         assert!(verifier.is_right());
     }
 

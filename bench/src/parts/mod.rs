@@ -1,6 +1,11 @@
 //! What is measured: one module per part, each of which can be run alone.
 
+pub mod growth;
 pub mod latency;
+pub mod memory;
+mod paced;
+pub mod restart;
+pub mod sink;
 pub mod throughput;
 
 use std::fmt;
@@ -18,19 +23,39 @@ pub enum Part {
     Throughput,
     /// From sent to visible, on the topic and in the target table
     Latency,
+    /// What a crash costs: first commit after kill -9, restoring from the changelogs
+    Restart,
+    /// Changed goods per second into the target table
+    Sink,
+    /// Throughput with 512 MiB of memory
+    Memory,
+    /// Throughput with many ids, a hot good, many goods, two workers
+    Growth,
+    /// A first snapshot; not measured yet
+    Backfill,
 }
 
 impl Part {
     /// What a quick run consists of.
-    pub const QUICK: &[Self] = &[Self::Throughput, Self::Latency];
+    pub const QUICK: &[Self] = &[Self::Throughput, Self::Latency, Self::Restart, Self::Sink];
     /// Everything.
-    pub const ALL: &[Self] = &[Self::Throughput, Self::Latency];
+    pub const ALL: &[Self] =
+        &[Self::Throughput, Self::Latency, Self::Restart, Self::Sink, Self::Memory, Self::Growth, Self::Backfill];
 
     /// Measures it into the report.
     pub fn run(self, bench: &Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
         match self {
             Self::Throughput => throughput::run(bench, sizes, report),
             Self::Latency => latency::run(bench, sizes, report),
+            Self::Restart => restart::run(bench, sizes, report),
+            Self::Sink => sink::run(bench, sizes, report),
+            Self::Memory => memory::run(bench, sizes, report),
+            Self::Growth => growth::run(bench, sizes, report),
+            Self::Backfill => {
+                let note = "not measured yet: neither `processor run --until-caught-up` nor a snapshot by Debezium";
+                report.notes.insert("backfill".to_owned(), note.to_owned());
+                Ok(())
+            }
         }
     }
 }
@@ -50,6 +75,8 @@ pub struct Sizes {
     pub events: u64,
     /// Runs of each system.
     pub repetitions: usize,
+    /// Ids with which the store is filled before growth is measured; 0: not at all.
+    pub fill: u64,
     /// Seconds of each latency run.
     pub latency_seconds: u32,
 }

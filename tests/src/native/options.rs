@@ -26,6 +26,15 @@ impl Default for FixedPorts {
     }
 }
 
+/// How the servers' virtual machines compile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compiler {
+    /// Starts fast, then does less.
+    Quick,
+    /// As in production.
+    Optimising,
+}
+
 /// Builder of a [`NativeStack`].
 #[derive(Debug, Clone)]
 pub struct NativeOptions {
@@ -35,7 +44,7 @@ pub struct NativeOptions {
     pub(super) target_database: bool,
     pub(super) broker_heap_mb: u32,
     pub(super) broker_properties: Vec<(String, String)>,
-    pub(super) optimising_compiler: bool,
+    pub(super) compiler: Compiler,
     pub(super) offset_flush_interval: Duration,
     pub(super) directory: Option<PathBuf>,
     pub(super) ports: Option<FixedPorts>,
@@ -51,7 +60,7 @@ impl NativeOptions {
             target_database: false,
             broker_heap_mb: 512,
             broker_properties: Vec::new(),
-            optimising_compiler: false,
+            compiler: Compiler::Quick,
             // Connect's own default: what "killed before its first offset flush" means.
             offset_flush_interval: Duration::from_secs(60),
             directory: None,
@@ -97,7 +106,7 @@ impl NativeOptions {
     /// then do more. Stacks that stay up do so anyway.
     #[must_use]
     pub const fn optimising_compiler(mut self) -> Self {
-        self.optimising_compiler = true;
+        self.compiler = Compiler::Optimising;
         self
     }
 

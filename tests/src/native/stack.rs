@@ -16,7 +16,7 @@ use super::connect::WorkerOptions;
 use super::janitor::Janitor;
 use super::jvm::Jvm;
 use super::kafka::BrokerPorts;
-use super::options::NativeOptions;
+use super::options::{Compiler, NativeOptions};
 use super::ports::Port;
 use super::progress::tell;
 use super::server::{Launch, Server};
@@ -158,7 +158,8 @@ impl NativeStack {
     }
 
     fn start_kafka(&self, options: &NativeOptions) -> Result<BTreeMap<Component, Server>> {
-        let jvm = Jvm::prepare(&self.directory, self.stays_up || options.optimising_compiler)?;
+        let optimising = self.stays_up || options.compiler == Compiler::Optimising;
+        let jvm = Jvm::prepare(&self.directory, optimising)?;
         let bootstrap = self.ports.bootstrap_servers();
         let mut brokers = kafka::brokers(
             &self.directory,
