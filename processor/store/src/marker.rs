@@ -31,6 +31,10 @@ pub(crate) struct Marker {
     pub(crate) left: Left,
     /// The boot it was last open under; `None` where the system does not say.
     pub(crate) boot_id: Option<String>,
+    /// Opened after a crash without having been read as a whole, and not proven by use since: if the process crashes
+    /// again, the file may be the reason.
+    #[serde(default)]
+    pub(crate) suspect: bool,
 }
 
 /// What a marker allows.
@@ -38,9 +42,10 @@ pub(crate) struct Marker {
 pub(crate) enum Trust {
     /// Closed and synced.
     Closed,
-    /// A process was killed or crashed, the machine was not: all its writes are in the page cache or on
-    /// disk. Whether they are sound is worth a check, since a damaged file may be why it crashed.
+    /// A process was killed or crashed, the machine was not: all its writes are in the page cache or on disk.
     Crashed,
+    /// As above, for the second time in a row: a damaged file may be the reason, and would be again.
+    CrashedAgain,
     /// Not to be used, because of this.
     Nothing(&'static str),
 }
@@ -53,7 +58,13 @@ pub(crate) fn judge(marker: Option<&Marker>, boot_id: Option<&str>) -> Trust {
     match marker.left {
         Left::Closed => Trust::Closed,
         Left::Damaged => Trust::Nothing("it was found to be damaged"),
-        Left::Open if boot_id.is_some() && marker.boot_id.as_deref() == boot_id => Trust::Crashed,
+        Left::Open if boot_id.is_some() && marker.boot_id.as_deref() == boot_id => {
+            if marker.suspect {
+                Trust::CrashedAgain
+            } else {
+                Trust::Crashed
+            }
+        }
         Left::Open => Trust::Nothing("the machine was restarted while it was open"),
     }
 }
@@ -65,8 +76,8 @@ pub(crate) fn read(folder: &Path) -> io::Result<Option<Marker>> {
 }
 
 /// Writes the marker of a partition's folder, durably.
-pub(crate) fn write(folder: &Path, left: Left, boot_id: Option<&str>) -> io::Result<()> {
-    let marker = Marker { left, boot_id: boot_id.map(str::to_owned) };
+pub(crate) fn write(folder: &Path, left: Left, boot_id: Option<&str>, suspect: bool) -> io::Result<()> {
+    let marker = Marker { left, boot_id: boot_id.map(str::to_owned), suspect };
     if read(folder)?.as_ref() == Some(&marker) {
         // Its content was synced before it got its name; the name may not have been.
         return sync_folder(folder);
@@ -87,9 +98,11 @@ mod tests {
 
     #[test]
     fn only_a_closed_file_is_trusted_under_another_boot() {
-        let marker = |left, boot: Option<&str>| Marker { left, boot_id: boot.map(str::to_owned) };
+        let marker = |left, boot: Option<&str>| Marker { left, boot_id: boot.map(str::to_owned), suspect: false };
         let now = Some("now");
         assert_eq!(judge(Some(&marker(Left::Open, now)), now), Trust::Crashed);
+        let suspect = Marker { suspect: true, ..marker(Left::Open, now) };
+        assert_eq!(judge(Some(&suspect), now), Trust::CrashedAgain);
         assert_eq!(judge(Some(&marker(Left::Closed, Some("then"))), now), Trust::Closed);
         for refused in [marker(Left::Open, Some("then")), marker(Left::Open, None), marker(Left::Damaged, now)] {
             assert!(matches!(judge(Some(&refused), now), Trust::Nothing(_)), "{refused:?}");

@@ -24,10 +24,11 @@ use crate::verify;
 /// When a partition's whole file is read and checked before use. Its header and size always are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Verification {
-    /// Only after the process that had it open was killed or crashed: a damaged file may be the reason,
-    /// and would be again.
+    /// Only when the process that had it open crashed twice in a row: a damaged file may be the reason, and would be
+    /// again. A first crash is no reason to make a restart depend on the size of the state (reading 20 million ids
+    /// takes seconds): a process that dies leaves whole batches, and every row read carries a checksum.
     #[default]
-    AfterCrash,
+    AfterCrashes,
     /// Whenever a process opens it for the first time.
     Always,
 }
@@ -93,10 +94,24 @@ struct Shared {
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
     leased: bool,
-    /// Opened by this process, and nothing went wrong since.
-    sound: bool,
+    /// What this process has found its file to be.
+    file: FileState,
     /// Its marker says `open`, written by this process.
     marked: bool,
+    /// Its marker says so, too; see [`marker::Marker::suspect`].
+    suspect: bool,
+}
+
+/// What this process has found a partition's file to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum FileState {
+    /// Not opened yet.
+    #[default]
+    Unknown,
+    /// Opened, and nothing went wrong since.
+    Sound,
+    /// Something went wrong with it.
+    Doubted,
 }
 
 impl LocalStore {
@@ -125,13 +140,13 @@ impl LocalStore {
     pub fn close(&self) -> Result<(), Failure> {
         let mut slots = self.shared.slots();
         for (partition, slot) in slots.iter_mut() {
-            if slot.leased || !slot.marked || !slot.sound {
+            if slot.leased || !slot.marked || slot.file != FileState::Sound {
                 continue;
             }
             let folder = self.shared.folder(*partition);
             sync_and_mark(&folder, self.shared.options.boot_id.as_deref())
                 .map_err(|error| io_failure(&folder, &error))?;
-            slot.marked = false;
+            (slot.marked, slot.suspect) = (false, false);
         }
         Ok(())
     }
@@ -168,14 +183,20 @@ impl StateStore for LocalStore {
         let folder = lease.folder().to_owned();
         let refused = |error: io::Error| io_failure(&folder, &error);
         fs::create_dir_all(&folder).map_err(refused)?;
-        if !slot.sound
-            && let Err(reason) = shared.judge(&folder).map_err(refused)?
-        {
-            discard(&folder, &reason).map_err(refused)?;
+        let mut suspect = slot.suspect;
+        if slot.file != FileState::Sound {
+            suspect = match shared.judge(&folder, slot.file == FileState::Doubted).map_err(refused)? {
+                Judgement::Proven => false,
+                Judgement::Plausible => true,
+                Judgement::Unusable(reason) => {
+                    discard(&folder, &reason).map_err(refused)?;
+                    false
+                }
+            };
         }
-        if !slot.marked {
-            marker::write(&folder, Left::Open, shared.options.boot_id.as_deref()).map_err(refused)?;
-            shared.update(partition, |slot| slot.marked = true);
+        if !slot.marked || suspect != slot.suspect {
+            marker::write(&folder, Left::Open, shared.options.boot_id.as_deref(), suspect).map_err(refused)?;
+            shared.update(partition, |slot| (slot.marked, slot.suspect) = (true, suspect));
         }
         let map_size = shared.options.map_size.next_multiple_of(1 << 16);
         let opened = match LocalPartition::open(lease, map_size) {
@@ -186,7 +207,7 @@ impl StateStore for LocalStore {
             other => other,
         };
         let opened = opened.map_err(|(_, trouble)| trouble.into_failure(&folder))?;
-        shared.update(partition, |slot| slot.sound = true);
+        shared.update(partition, |slot| slot.file = FileState::Sound);
         Ok(opened)
     }
 }
@@ -231,19 +252,35 @@ impl Shared {
         Ok((lease, *slot))
     }
 
-    /// Whether what lies in the folder may be used; the inner error says why not.
-    fn judge(&self, folder: &Path) -> io::Result<Result<(), String>> {
+    /// Whether what lies in the folder may be used.
+    fn judge(&self, folder: &Path, doubted: bool) -> io::Result<Judgement> {
         let file = folder.join(DATA_FILE);
         if !file.try_exists()? {
-            return Ok(Ok(()));
+            return Ok(Judgement::Proven);
         }
-        let thorough = match marker::judge(marker::read(folder)?.as_ref(), self.options.boot_id.as_deref()) {
-            Trust::Nothing(reason) => return Ok(Err(reason.to_owned())),
-            Trust::Crashed => true,
-            Trust::Closed => self.options.verification == Verification::Always,
+        let trust = marker::judge(marker::read(folder)?.as_ref(), self.options.boot_id.as_deref());
+        let asked = doubted || self.options.verification == Verification::Always;
+        let thorough = match trust {
+            Trust::Nothing(reason) => return Ok(Judgement::Unusable(reason.to_owned())),
+            Trust::CrashedAgain => true,
+            Trust::Crashed | Trust::Closed => asked,
         };
-        verify::check(&file, thorough)
+        Ok(match verify::check(&file, thorough)? {
+            Err(reason) => Judgement::Unusable(reason),
+            Ok(()) if trust == Trust::Crashed && !thorough => Judgement::Plausible,
+            Ok(()) => Judgement::Proven,
+        })
     }
+}
+
+/// What is to be done with a file.
+enum Judgement {
+    /// Use it.
+    Proven,
+    /// Use it, and look closer should the process crash again.
+    Plausible,
+    /// Discard it, because of this.
+    Unusable(String),
 }
 
 /// A partition handed to one worker, until dropped.
@@ -264,17 +301,28 @@ impl Lease {
         let folder = self.folder.display();
         tracing::warn!(%folder, what, "state is damaged; it will be restored from the changelog");
         self.shared.update(self.partition, |slot| {
-            slot.sound = false;
+            slot.file = FileState::Unknown;
             slot.marked = false;
         });
-        if let Err(error) = marker::write(&self.folder, Left::Damaged, self.shared.options.boot_id.as_deref()) {
+        if let Err(error) = marker::write(&self.folder, Left::Damaged, self.shared.options.boot_id.as_deref(), false) {
             tracing::warn!(%folder, %error, "the marker cannot be written");
         }
     }
 
-    /// Has the file checked when it is opened next.
+    /// Has the whole file checked when this process opens it next.
     pub(crate) fn report_doubt(&self) {
-        self.shared.update(self.partition, |slot| slot.sound = false);
+        self.shared.update(self.partition, |slot| slot.file = FileState::Doubted);
+    }
+
+    /// The file has been used for a while: a later crash will not be its fault.
+    pub(crate) fn report_proven(&self) -> io::Result<()> {
+        let shared = &self.shared;
+        if !shared.slots().get(&self.partition).is_some_and(|slot| slot.suspect && slot.marked) {
+            return Ok(());
+        }
+        marker::write(&self.folder, Left::Open, shared.options.boot_id.as_deref(), false)?;
+        shared.update(self.partition, |slot| slot.suspect = false);
+        Ok(())
     }
 }
 
@@ -297,7 +345,7 @@ fn sync_and_mark(folder: &Path, boot_id: Option<&str>) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     }
-    marker::write(folder, Left::Closed, boot_id)
+    marker::write(folder, Left::Closed, boot_id, false)
 }
 
 /// Bytes a partition's file occupies on disk; zero when it cannot be told.

@@ -166,9 +166,12 @@ fn a_truncated_file_is_whole_or_discarded_even_when_it_was_closed() {
 }
 
 #[test]
-fn a_flipped_bit_left_by_a_crash_is_noticed_or_harmless() {
+fn a_flipped_bit_is_noticed_or_harmless_when_the_process_crashes_again() {
     let directory = filled(false);
+    assert_eq!(prefix(options(directory.path())), LAST);
     let file = data_file(directory.path());
+    let marker = file.with_file_name("marker.json");
+    let crashed_twice = fs::read(&marker).unwrap();
     let content = fs::read(&file).unwrap();
     let mut random = Random(11);
     let (mut discarded, mut flips) = (0, Vec::new());
@@ -180,6 +183,7 @@ fn a_flipped_bit_left_by_a_crash_is_noticed_or_harmless() {
         let mut broken = content.clone();
         broken[flip / 8] ^= 1 << (flip % 8);
         fs::write(&file, &broken).unwrap();
+        fs::write(&marker, &crashed_twice).unwrap();
         let found = prefix(options(directory.path()));
         assert!([0, LAST - 1, LAST].contains(&found), "bit {flip}: {found}");
         discarded += usize::from(found == 0);
@@ -188,15 +192,47 @@ fn a_flipped_bit_left_by_a_crash_is_noticed_or_harmless() {
 }
 
 #[test]
-fn a_flipped_bit_in_a_value_read_later_is_reported_and_the_partition_discarded() {
-    let directory = filled(true);
+fn only_a_second_crash_in_a_row_has_the_whole_file_read() {
+    let directory = filled(false);
     let file = data_file(directory.path());
-    let content = fs::read(&file).unwrap();
-    let needle = LAST.to_be_bytes().repeat(4);
-    let disk = OpenOptions::new().write(true).open(&file).unwrap();
+    let sequence = |directory: &Path| {
+        let store = open(directory);
+        open_partition(&store, 0).progress().unwrap().map(|progress| progress.mark.sequence)
+    };
+    flip_values_of(&file, LAST);
+    assert_eq!(sequence(directory.path()), Some(LAST), "after one crash the file is used as it is");
+    assert_eq!(sequence(directory.path()), None, "after the second it is read, found damaged and discarded");
+}
+
+#[test]
+fn a_file_that_was_used_for_a_while_after_a_crash_is_suspected_no_more() {
+    let directory = filled(false);
+    {
+        let store = open(directory.path());
+        let mut state = open_partition(&store, 0);
+        for number in LAST + 1..=LAST + 256 {
+            apply(&mut state, &batch(number), &progress(number)).unwrap();
+        }
+    }
+    flip_values_of(&data_file(directory.path()), LAST);
+    let store = open(directory.path());
+    assert_eq!(open_partition(&store, 0).progress().unwrap(), Some(progress(LAST + 256)));
+}
+
+/// Breaks the values that a batch has written, and nothing else.
+fn flip_values_of(file: &Path, number: u64) {
+    let content = fs::read(file).unwrap();
+    let needle = number.to_be_bytes().repeat(4);
+    let disk = OpenOptions::new().write(true).open(file).unwrap();
     for (at, _) in content.windows(needle.len()).enumerate().filter(|(_, window)| *window == needle) {
         disk.write_all_at(&[1], u64::try_from(at).unwrap()).unwrap();
     }
+}
+
+#[test]
+fn a_flipped_bit_in_a_value_read_later_is_reported_and_the_partition_discarded() {
+    let directory = filled(true);
+    flip_values_of(&data_file(directory.path()), LAST);
     let always = Options { verification: Verification::Always, ..options(directory.path()) };
     let store = LocalStore::open(options(directory.path())).unwrap();
     let state = open_partition(&store, 0);
