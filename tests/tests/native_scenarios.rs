@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use tests::native::{NativeStack, shared_full};
-use tests::scenario::{bad_input, fencing, histories, live, rebuild};
+use tests::scenario::{backfill, bad_input, fencing, histories, live, rebuild};
 
 #[test]
 fn a_history_ends_exactly_with_one_process() -> Result<()> {
@@ -27,6 +27,11 @@ fn a_history_ends_exactly_with_one_process_killed_several_times() -> Result<()> 
 #[test]
 fn several_workers_in_several_processes_hand_partitions_to_each_other() -> Result<()> {
     histories::ends_exactly_with_several_workers(shared_full()?, "debezium-capture/history-concurrent", 2)
+}
+
+#[test]
+fn processes_that_run_until_caught_up_end_with_everything_done() -> Result<()> {
+    backfill::ends_when_caught_up(shared_full()?, "debezium-capture/history-concurrent", 2, 2)
 }
 
 #[test]
