@@ -1,6 +1,7 @@
 # Two commands matter: make demo, make test. The rest serves them; `make help` lists everything.
 #
 # Everything is compiled with cargo's dev profile (dependencies optimised), so that demo, tests and images share one build.
+# Only benchmarks are compiled for release.
 
 SHELL := /bin/bash
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -9,10 +10,10 @@ export STACK_PROGRAMS := $(abspath $(TARGET)/debug)
 export IMAGES_PROGRAMS := $(STACK_PROGRAMS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down status test check cargo toolchain programs
+.PHONY: help demo down status test check bench bench-quick release cargo toolchain programs
 
 help: ## Shows this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
 demo: programs ## Starts the whole system, shows it at work, leaves it up (DEMO_BACKEND=native|compose)
 	@$(STACK_PROGRAMS)/demo up
@@ -31,6 +32,15 @@ check: toolchain ## Formatting, lints, and licences where cargo-deny is installe
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny --all-features check bans licenses sources; \
 	 else echo "cargo-deny is not installed, licences are not checked (cargo install --locked cargo-deny)"; fi
+
+bench: release ## Measures beside Kafka Streams and a raw copy, prints ratios and targets (BENCH=--only=…; bench --help)
+	@$(TARGET)/release/bench $(BENCH)
+
+bench-quick: release ## The most telling figures of it, in a few minutes
+	@$(TARGET)/release/bench --quick $(BENCH)
+
+release: toolchain
+	cargo build --locked --release -p bench -p processor -p sink --bins
 
 cargo:
 	@command -v cargo >/dev/null || { echo "cargo is missing. To do: install Rust 1.88 or newer, https://rustup.rs" >&2; exit 1; }

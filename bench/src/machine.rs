@@ -2,11 +2,17 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::statistics::number;
+
+/// How long the machine is watched before anything is started.
+const OBSERVED: Duration = Duration::from_secs(1);
+
 /// Where figures come from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Machine {
     /// CPUs this process may use.
     pub cores: usize,
@@ -16,6 +22,8 @@ pub struct Machine {
     pub memory_mb: u64,
     /// Kernel name and release.
     pub kernel: String,
+    /// Share of all CPUs that was busy before anything was started: what else ran, and spoiled the figures.
+    pub busy_before: f64,
     /// Commit that is checked out; `+` when files differ from it.
     pub commit: String,
 }
@@ -33,9 +41,32 @@ impl Machine {
                 .and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok())
                 .map_or(0, |kilobytes| kilobytes >> 10),
             kernel: format!("{} {}", uname.sysname().to_string_lossy(), uname.release().to_string_lossy()),
+            busy_before: busy().unwrap_or_default(),
             commit: commit().unwrap_or_default(),
         }
     }
+}
+
+/// Share of CPU time that is not idle, over a second.
+fn busy() -> Option<f64> {
+    let before = cpu_times(&fs::read_to_string("/proc/stat").ok()?)?;
+    std::thread::sleep(OBSERVED);
+    let after = cpu_times(&fs::read_to_string("/proc/stat").ok()?)?;
+    let (idle, all) = (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1));
+    (all > 0).then(|| 1.0 - number(idle) / number(all))
+}
+
+/// Idle (waiting for disks included) and total CPU time of `/proc/stat`, in clock ticks.
+fn cpu_times(stat: &str) -> Option<(u64, u64)> {
+    let times: Vec<u64> = stat
+        .lines()
+        .next()?
+        .strip_prefix("cpu ")?
+        .split_whitespace()
+        .take(8)
+        .filter_map(|time| time.parse().ok())
+        .collect();
+    Some((times.get(3)? + times.get(4)?, times.iter().sum()))
 }
 
 fn after_colon(text: &str, name: &str) -> Option<String> {
@@ -56,6 +87,12 @@ fn commit() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn waiting_for_a_disk_is_not_being_busy() {
+        let stat = "cpu  10 1 4 80 5 0 0 0 0 0\ncpu0 10 1 4 80 5 0 0 0 0 0\n";
+        assert_eq!(cpu_times(stat), Some((85, 100)));
+    }
 
     #[test]
     fn values_are_what_follows_the_colon() {

@@ -14,6 +14,9 @@ use crate::parts::latency::LatencyRun;
 use crate::run::Run;
 use crate::statistics::Spread;
 
+/// Share of busy CPUs above which something else is running.
+const DISTURBED: f64 = 0.1;
+
 /// The figures that have a name.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Figures {
@@ -141,6 +144,15 @@ impl Report {
             let measured = target.measured.map_or_else(|| "-".to_owned(), readable);
             let verdict = target.verdict().word();
             let _infallible = writeln!(text, "{:<30} {measured:>12}   {:<14} {verdict}", target.name, target.bound());
+        }
+        for (system, Spread { median, least, greatest }) in &self.throughput_spread {
+            let _infallible = writeln!(text, "{system}: {median:.0} events/s ({least:.0} to {greatest:.0})");
+        }
+        let machine = &self.machine;
+        if machine.busy_before > DISTURBED {
+            let percent = 100.0 * machine.busy_before;
+            let _infallible =
+                writeln!(text, "DISTURBED: {percent:.0} % of the CPUs were busy before anything was started");
         }
         for (part, note) in &self.notes {
             let _infallible = writeln!(text, "note on {part}: {note}");
