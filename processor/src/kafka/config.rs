@@ -195,6 +195,9 @@ const PRODUCE: &[(&str, &str)] = &[
     ("retry.backoff.ms", "10"),
     ("retry.backoff.max.ms", "200"),
     ("socket.timeout.ms", "10000"),
+    // Sending offsets ignores its timeout while the group's dead coordinator is cached, until any connection changes its
+    // state (librdkafka#5456, #5511): an idle one is closed this soon, well before the transaction times out.
+    ("connections.max.idle.ms", "10000"),
 ];
 
 fn set(config: &mut ClientConfig, properties: &[(&str, &str)]) {
