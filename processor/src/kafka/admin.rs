@@ -15,7 +15,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::config;
 use super::context::Context;
 use super::errors::{is_transient, is_unknown_topic, refusal};
-use super::ffi::{AdminQueue, TopicDescription};
+use super::ffi::{TopicDescription, describe_topics};
 
 /// How long tombstones stay in a compacted changelog: a state directory left alone for longer than this must
 /// be restored from nothing, or deleted keys would come back.
@@ -245,9 +245,8 @@ fn count(topic: &TopicDescription) -> Result<u16, Failure> {
     })
 }
 
-/// Connected to the brokers. Field order matters: the queue goes before its client.
+/// Connected to the brokers.
 struct Admin {
-    queue: AdminQueue,
     client: AdminClient<Context>,
     deadline: Instant,
 }
@@ -258,8 +257,7 @@ impl Admin {
         let client: AdminClient<Context> = config
             .create_with_context(Context::new("admin"))
             .map_err(|error| super::not_created("admin client", &error))?;
-        let queue = AdminQueue::new(client.inner()).ok_or_else(|| Failure::Rebuild("no admin queue".into()))?;
-        Ok(Self { queue, client, deadline: Instant::now() + provision.patience })
+        Ok(Self { client, deadline: Instant::now() + provision.patience })
     }
 
     fn options() -> AdminOptions {
@@ -283,7 +281,7 @@ impl Admin {
     fn describe(&self, name: &str) -> Result<Option<TopicDescription>, Failure> {
         let doing = format!("describing topic {name}");
         loop {
-            let topics = match self.queue.describe_topics(self.client.inner(), &[name], REQUEST) {
+            let topics = match describe_topics(self.client.inner(), &[name], REQUEST) {
                 Ok(topics) => topics,
                 Err(error) => {
                     self.again(error.code, &doing)?;

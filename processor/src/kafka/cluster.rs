@@ -10,7 +10,7 @@ use super::config::Settings;
 use super::consumer::KafkaConsumer;
 use super::context::Context;
 use super::errors::{is_transient, is_unknown_topic, refusal};
-use super::ffi::{AdminQueue, GroupMetadata};
+use super::ffi::{self, AdminQueue, GroupMetadata};
 use super::producer::KafkaProducer;
 use super::reader::KafkaReader;
 use super::topics::Topics;
@@ -50,7 +50,7 @@ impl KafkaCluster {
     /// Why a partition that nobody answers for does not exist, if that is so; `None` for a mere outage.
     fn missing(&mut self, topic: &str, partition: i32) -> Result<Option<Failure>, Failure> {
         let queries = self.queries()?;
-        let found = queries.queue.describe_topics(queries.client.client(), &[topic], Duration::from_secs(5));
+        let found = ffi::describe_topics(queries.client.client(), &[topic], Duration::from_secs(5));
         let Some(described) = found.ok().and_then(|topics| topics.into_iter().find(|found| found.name == topic)) else {
             return Ok(None);
         };
@@ -126,7 +126,7 @@ impl Cluster for KafkaCluster {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             let queries = self.queries()?;
-            let found = queries.queue.describe_topics(queries.client.client(), &[&name], Duration::from_secs(5));
+            let found = ffi::describe_topics(queries.client.client(), &[&name], Duration::from_secs(5));
             let error = match found.map(|topics| topics.into_iter().find(|topic| topic.name == name)) {
                 Ok(Some(topic)) => match topic.error {
                     None => return Ok(topic.id),

@@ -27,7 +27,7 @@ pub(in crate::kafka) struct TopicDescription {
     pub(in crate::kafka) error: Option<NativeError>,
 }
 
-/// A queue of our own for answers to administrative requests.
+/// A queue of our own for answers to administrative requests of one kind.
 pub(in crate::kafka) struct AdminQueue(NonNull<sys::rd_kafka_queue_t>);
 
 // SAFETY: librdkafka's queues may be used from any thread.
@@ -45,31 +45,6 @@ impl AdminQueue {
         let event = unsafe { sys::rd_kafka_queue_poll(self.0.as_ptr(), millis(timeout)) };
         // SAFETY: as said; the borrow keeps the queue alive.
         unsafe { Event::from_raw(event) }
-    }
-
-    /// Asks for descriptions of topics and waits for them.
-    pub(in crate::kafka) fn describe_topics<C: ClientContext>(
-        &self,
-        client: &Client<C>,
-        names: &[&str],
-        timeout: Duration,
-    ) -> Result<Vec<TopicDescription>, NativeError> {
-        let names: Vec<CString> = names.iter().filter_map(|name| CString::new(*name).ok()).collect();
-        let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
-        // SAFETY: the strings live until the end of the function; collection and options are copied by the request
-        // and destroyed here; every pointer is live when used.
-        unsafe {
-            let collection = sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
-            let options = options(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, timeout);
-            sys::rd_kafka_DescribeTopics(client.native_ptr(), collection, options, self.0.as_ptr());
-            sys::rd_kafka_AdminOptions_destroy(options);
-            sys::rd_kafka_TopicCollection_destroy(collection);
-        }
-        // The request ends by itself after `timeout`; a second more lets its own answer win.
-        let Some(event) = self.poll(timeout + Duration::from_secs(1)) else {
-            return Err(NativeError::local(RDKafkaErrorCode::OperationTimedOut, "DescribeTopics got no answer"));
-        };
-        event.topic_descriptions()
     }
 
     /// Starts deleting records before an offset, without waiting.
@@ -102,6 +77,36 @@ impl Drop for AdminQueue {
         // SAFETY: owned by us and not used afterwards.
         unsafe { sys::rd_kafka_queue_destroy(self.0.as_ptr()) }
     }
+}
+
+/// Asks for descriptions of topics and waits for them.
+///
+/// On a queue of its own: an answer that comes after its request was given up, or one to another kind of request, would
+/// be taken for the answer to the next, and every answer after it, too.
+pub(in crate::kafka) fn describe_topics<C: ClientContext>(
+    client: &Client<C>,
+    names: &[&str],
+    timeout: Duration,
+) -> Result<Vec<TopicDescription>, NativeError> {
+    let Some(answers) = AdminQueue::new(client) else {
+        return Err(NativeError::local(RDKafkaErrorCode::Fail, "no queue for DescribeTopics"));
+    };
+    let names: Vec<CString> = names.iter().filter_map(|name| CString::new(*name).ok()).collect();
+    let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
+    // SAFETY: the strings live until the end of the function; collection and options are copied by the request
+    // and destroyed here; every pointer is live when used.
+    unsafe {
+        let collection = sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
+        let options = options(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, timeout);
+        sys::rd_kafka_DescribeTopics(client.native_ptr(), collection, options, answers.0.as_ptr());
+        sys::rd_kafka_AdminOptions_destroy(options);
+        sys::rd_kafka_TopicCollection_destroy(collection);
+    }
+    // The request ends by itself after `timeout`; a second more lets its own answer win.
+    let Some(event) = answers.poll(timeout + Duration::from_secs(1)) else {
+        return Err(NativeError::local(RDKafkaErrorCode::OperationTimedOut, "DescribeTopics got no answer"));
+    };
+    event.topic_descriptions()
 }
 
 /// # Safety
