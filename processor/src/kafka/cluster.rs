@@ -115,7 +115,9 @@ impl Cluster for KafkaCluster {
         let fetched = watermarks::fetch(&self.queries()?.client, &name, partition.partition);
         match fetched {
             Err(Failure::Rebuild(what)) => {
-                Err(self.missing(&name, partition.partition)?.unwrap_or(Failure::Rebuild(what)))
+                let missing = self.missing(&name, partition.partition);
+                self.queries = None;
+                Err(missing?.unwrap_or(Failure::Rebuild(what)))
             }
             other => other,
         }
@@ -147,6 +149,9 @@ impl Cluster for KafkaCluster {
                     Failure::Rebuild(what)
                 });
             }
+            // A client that knows a dead broker as the controller may ask nobody else for minutes; a new one asks whoever
+            // is there.
+            self.queries = None;
             std::thread::sleep(Duration::from_millis(100));
         }
     }
