@@ -120,6 +120,18 @@ impl Connect {
         })
     }
 
+    /// Waits until the connector and its task run, restarting whatever fails meanwhile, as an operator would.
+    pub fn keep_running(&self, connector: &str) -> Result<()> {
+        wait_until(format!("connector {connector} to run again"), HEALTHY_WITHIN, || {
+            let Some(state) = self.state(connector)? else { return Ok(false) };
+            if state.connector == "FAILED" || state.tasks.iter().any(|task| task == "FAILED") {
+                self.restart(connector)?;
+                return Ok(false);
+            }
+            Ok(state.is_running())
+        })
+    }
+
     /// Restarts the connector and its tasks where they have failed.
     pub fn restart(&self, connector: &str) -> Result<()> {
         let path = self.path(connector, "/restart?includeTasks=true&onlyFailed=true");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use anyhow::{Context as _, Result, bail};
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
@@ -86,6 +86,17 @@ impl Kafka {
         let resource = results.into_iter().next().context("no answer about a topic's configuration")?;
         let resource = resource.with_context(|| format!("cannot read the configuration of {topic}"))?;
         Ok(resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect())
+    }
+
+    /// Sets a property of a topic. All others that were set go back to the brokers' defaults.
+    pub fn set_topic_property(&self, topic: &str, name: &str, value: &str) -> Result<()> {
+        let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
+        for result in block_on(self.admin()?.alter_configs([&change], &options()))?? {
+            if let Err((_, code)) = result {
+                bail!("cannot set {name} of {topic}: {code}");
+            }
+        }
+        Ok(())
     }
 
     /// Deletes all records of a partition below `offset` (−1: all there are), as retention would.

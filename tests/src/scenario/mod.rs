@@ -3,12 +3,13 @@
 //! Scenarios are written once, against [`Stack`], and run on every backend. A [`Job`] has names of its own, so
 //! that many run beside each other on one stack.
 
-pub mod backfill;
 pub mod bad_input;
+pub mod faults;
 pub mod fencing;
 pub mod histories;
 pub mod live;
 pub mod rebuild;
+pub mod workload;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -105,14 +106,28 @@ impl<'a> Job<'a> {
         self.stack.run(&self.processor(instance))
     }
 
+    /// The consumer group of the job's sinks.
+    pub fn sink_group(&self) -> String {
+        format!("{}-sink", self.name)
+    }
+
+    /// A sink of this job, into the job's own database; flags may be added.
+    pub fn sink(&self, instance: u32) -> Result<ProgramSpec> {
+        let target = self.target.as_ref().context("the stack has no target database")?;
+        Ok(ProgramSpec::sink(format!("{}-sink-{instance}", self.name))
+            .flag("--topic-prefix", &self.topic_prefix)
+            .flag("--group-id", self.sink_group())
+            .flag("--database-url", &target.url))
+    }
+
     /// Starts a sink of this job, into the job's own database.
     pub fn start_sink(&self, instance: u32) -> Result<Box<dyn RunningProgram>> {
-        let target = self.target.as_ref().context("the stack has no target database")?;
-        let spec = ProgramSpec::sink(format!("{}-sink-{instance}", self.name))
-            .flag("--topic-prefix", &self.topic_prefix)
-            .flag("--group-id", format!("{}-sink", self.name))
-            .flag("--database-url", &target.url);
-        self.stack.run(&spec)
+        self.stack.run(&self.sink(instance)?)
+    }
+
+    /// Name of the job's database on the target server.
+    pub fn database(&self) -> String {
+        database_name(&self.name)
     }
 
     /// The job's target database.
@@ -125,8 +140,7 @@ impl<'a> Job<'a> {
         let target = self.target()?;
         let mut last = String::new();
         let arrived = wait_until(format!("the target of {}", self.name), CAUGHT_UP_WITHIN, || {
-            let wide = |sums: BTreeMap<i64, i64>| sums.into_iter().map(|(good, pieces)| (good, i128::from(pieces)));
-            match check_remains(wide(target.remains()?), wide(expected.clone())) {
+            match same_remains(&target.remains()?, expected) {
                 Ok(()) => Ok(true),
                 Err(error) => {
                     last = format!("{error:#}");
@@ -198,13 +212,25 @@ impl<'a> Job<'a> {
     }
 }
 
+/// Compares what the target shows with what it has to show.
+fn same_remains(actual: &BTreeMap<i64, i64>, expected: &BTreeMap<i64, i64>) -> Result<()> {
+    let wide = |sums: &BTreeMap<i64, i64>| -> BTreeMap<i64, i128> {
+        sums.iter().map(|(good, pieces)| (*good, i128::from(*pieces))).collect()
+    };
+    check_remains(wide(actual), wide(expected))
+}
+
+fn database_name(job: &str) -> String {
+    job.replace(['-', '.'], "_")
+}
+
 impl Target {
     fn create(stack: &dyn Stack, name: &str) -> Result<Option<Self>> {
         let (host, inside) = (stack.addresses(Viewpoint::Host), stack.addresses(Viewpoint::Stack));
         let (Some(host), Some(inside)) = (host.target_database_url, inside.target_database_url) else {
             return Ok(None);
         };
-        let database = name.replace(['-', '.'], "_");
+        let database = database_name(name);
         Sql::connect(&host)?.execute(&format!("CREATE DATABASE {database}"))?;
         let at = |server: &str| -> Result<String> {
             let (start, _) = server.rsplit_once('/').context("no database in the URL")?;

@@ -1,0 +1,112 @@
+//! Faults of brokers. The stack must be one of its own.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::metadata::MetadataPartition;
+
+use super::Trial;
+use crate::client::Kafka;
+use crate::stack::{Component, HEALTHY_WITHIN, Stack, wait_for};
+
+const BROKERS: [Component; 3] = [Component::Broker(1), Component::Broker(2), Component::Broker(3)];
+
+/// Longer than a controller waits for a silent broker (9 s).
+const LONGER_THAN_A_BROKER_SESSION: Duration = Duration::from_secs(12);
+
+/// Longer than the programs' session timeout and than a transaction lives (20 s).
+const LONGER_THAN_A_TRANSACTION: Duration = Duration::from_secs(25);
+
+/// Each killed (−9) in turn; the others go on, and it comes back with what it had.
+pub fn each_killed_in_turn(stack: &dyn Stack) -> Result<()> {
+    let mut trial = Trial::start(stack, "broker-kill")?;
+    for broker in BROKERS {
+        stack.kill(broker)?;
+        trial.progress(150)?;
+        stack.start(broker)?;
+        stack.wait_healthy(broker)?;
+    }
+    trial.progress(100)?;
+    trial.finish()
+}
+
+/// The group's coordinator killed, then the one of a processor's transactions.
+pub fn coordinators_killed(stack: &dyn Stack) -> Result<()> {
+    let mut trial = Trial::start(stack, "coordinator-kill")?;
+    let group = trial.job.application_id().to_owned();
+    for (topic, id) in [
+        ("__consumer_offsets", group.clone()),
+        ("__transaction_state", format!("{group}-0-0-0")),
+        ("__transaction_state", format!("{group}-1-0-1")),
+    ] {
+        let coordinator = Component::Broker(coordinator(&trial.job.kafka, topic, &id)?);
+        stack.kill(coordinator)?;
+        trial.progress(150)?;
+        stack.start(coordinator)?;
+        stack.wait_healthy(coordinator)?;
+    }
+    trial.finish()
+}
+
+/// Two of three killed, for longer than a transaction lives: nothing can be committed, and nothing is lost.
+pub fn two_of_three_down(stack: &dyn Stack) -> Result<()> {
+    down(stack, "brokers-two-down", &BROKERS[..2])
+}
+
+/// All killed, for longer than a transaction lives.
+pub fn all_down(stack: &dyn Stack) -> Result<()> {
+    down(stack, "brokers-all-down", &BROKERS)
+}
+
+fn down(stack: &dyn Stack, name: &str, brokers: &[Component]) -> Result<()> {
+    let mut trial = Trial::start(stack, name)?;
+    brokers.iter().try_for_each(|broker| stack.kill(*broker))?;
+    trial.for_the_length_of(LONGER_THAN_A_TRANSACTION)?;
+    brokers.iter().try_for_each(|broker| stack.start(*broker))?;
+    stack.wait_all_healthy()?;
+    trial.progress(300)?;
+    trial.finish()
+}
+
+/// Stopped (SIGSTOP) until the cluster has gone on without it, then set going again: it believes to lead for a moment.
+pub fn paused(stack: &dyn Stack) -> Result<()> {
+    let mut trial = Trial::start(stack, "broker-pause")?;
+    for broker in [Component::Broker(2), Component::Broker(1)] {
+        stack.pause(broker)?;
+        trial.for_the_length_of(LONGER_THAN_A_BROKER_SESSION)?;
+        trial.progress(100)?;
+        stack.resume(broker)?;
+        stack.wait_healthy(broker)?;
+        trial.progress(100)?;
+    }
+    trial.finish()
+}
+
+/// The broker that coordinates an id: it leads the partition of the internal topic that the id hashes to.
+fn coordinator(kafka: &Kafka, topic: &str, id: &str) -> Result<u8> {
+    let consumer: BaseConsumer = kafka.config().create()?;
+    wait_for(format!("the coordinator of {id}"), HEALTHY_WITHIN, || {
+        let metadata = consumer.fetch_metadata(Some(topic), HEALTHY_WITHIN)?;
+        let partitions = metadata.topics().first().context("no such topic")?.partitions();
+        let count = i32::try_from(partitions.len())?;
+        let number = java_hash(id).checked_rem(count).context("a topic without partitions")?;
+        let leader = partitions.iter().find(|partition| partition.id() == number).map(MetadataPartition::leader);
+        Ok(leader.and_then(|leader| u8::try_from(leader).ok()))
+    })
+}
+
+/// Java's `String.hashCode` without its sign, as coordinators use it.
+fn java_hash(text: &str) -> i32 {
+    let hash = text.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    hash & i32::MAX
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn hashes_are_javas() {
+        assert_eq!(super::java_hash("abc"), 96_354);
+        assert_eq!(super::java_hash("polygenelubricants"), 0);
+    }
+}

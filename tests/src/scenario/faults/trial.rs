@@ -1,0 +1,247 @@
+//! One job under load with two processors and two sinks, from its start to the checker's verdict.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tempfile::NamedTempFile;
+
+use super::super::workload::{Load, TopicWork, Work, Workload, sums};
+use super::super::{CAUGHT_UP_WITHIN, Job, end_cleanly, same_remains, tail};
+use crate::checker::{self, Collector, Facts, LiveReader, report};
+use crate::stack::{Program, ProgramSpec, RunningProgram, Stack, wait_until};
+
+/// How long a member may be silent before the group goes on without it. Shorter than the programs' default, so that
+/// a kill costs seconds.
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Steps of the load a second, of about ten changes each.
+const PACE: u32 = 20;
+
+/// An orphaned transaction ends within its timeout (20 s) and the coordinator's interval of looking.
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Exit codes after which a restart helps: a client that cannot go on, and the watchdog.
+const RESTARTED: [i32; 2] = [1, 5];
+
+/// A job under load.
+pub struct Trial<'a> {
+    /// The job.
+    pub job: Job<'a>,
+    programs: Vec<Slot>,
+    /// `None` once the load has ended.
+    load: Option<Load>,
+    live: LiveReader,
+    configuration: NamedTempFile,
+}
+
+/// A program that is meant to exist, whether it runs at the moment or not.
+struct Slot {
+    spec: ProgramSpec,
+    running: Option<Box<dyn RunningProgram>>,
+    restarts: usize,
+}
+
+impl<'a> Trial<'a> {
+    /// Two processors, two sinks, load running, everything at work.
+    pub fn start(stack: &'a dyn Stack, name: &str) -> Result<Self> {
+        Self::start_with(stack, name, 2)
+    }
+
+    /// As [`Trial::start`] with another number of processors at the beginning.
+    pub fn start_with(stack: &'a dyn Stack, name: &str, processors: u32) -> Result<Self> {
+        let job = Job::new(stack, name)?;
+        let workload = Workload::new(Workload::any_seed());
+        let work = TopicWork { kafka: job.kafka.clone(), topic: job.source_topic.clone(), workload };
+        Self::under(job, Box::new(work), processors)
+    }
+
+    /// A job of its own under a load of its own.
+    pub fn under(job: Job<'a>, work: Box<dyn Work>, processors: u32) -> Result<Self> {
+        let stack = job.stack;
+        let configuration = configuration()?;
+        let mut programs = Vec::new();
+        for instance in 0..processors {
+            programs.push(Slot::start(stack, job.processor(instance), &configuration)?);
+        }
+        for instance in 0..2 {
+            programs.push(Slot::start(stack, job.sink(instance)?, &configuration)?);
+        }
+        let collector = collector(&job);
+        wait_until("the processor's topics", CAUGHT_UP_WITHIN, || {
+            let existing = job.kafka.topics()?;
+            Ok(collector.own_topics().iter().all(|topic| existing.contains(topic)))
+        })?;
+        let live = LiveReader::start(&job.kafka, &collector.own_topics())?;
+        let load = Load::start(work, PACE)?;
+        let mut trial = Self { job, programs, load: Some(load), live, configuration };
+        trial.progress(200)?;
+        Ok(trial)
+    }
+
+    /// Waits until so many further records of the processors are committed, and visible to a reader.
+    pub fn progress(&mut self, records: usize) -> Result<()> {
+        let goal = self.live.count() + records;
+        let arrived = wait_until(format!("{records} further records"), CAUGHT_UP_WITHIN, || {
+            self.tend()?;
+            Ok(self.live.count() >= goal)
+        });
+        arrived.with_context(|| self.logs())
+    }
+
+    /// Lets time pass while a fault lasts: its length is part of the fault.
+    pub fn for_the_length_of(&mut self, fault: Duration) -> Result<()> {
+        let deadline = std::time::Instant::now() + fault;
+        wait_until("the end of a fault", fault + CAUGHT_UP_WITHIN, || {
+            self.tend()?;
+            Ok(std::time::Instant::now() >= deadline)
+        })
+    }
+
+    /// Restarts what ended in a way a restart is said to help; fails on any other end.
+    fn tend(&mut self) -> Result<()> {
+        ensure!(!self.load.as_ref().is_some_and(Load::has_failed), "the workload cannot be written any more");
+        for slot in &mut self.programs {
+            let Some(running) = &mut slot.running else { continue };
+            let Some(exit) = running.exit()? else { continue };
+            if !exit.code.is_some_and(|code| RESTARTED.contains(&code)) {
+                bail!("{} ended with {exit}:\n{}", running.name(), tail(&running.log()?));
+            }
+            slot.restarts += 1;
+            slot.running = Some(self.job.stack.run(&slot.spec)?);
+        }
+        Ok(())
+    }
+
+    fn slot(&mut self, program: Program, instance: usize) -> Result<&mut Slot> {
+        let slot = self.programs.iter_mut().filter(|slot| slot.spec.program == program).nth(instance);
+        slot.with_context(|| format!("there is no {program} {instance}"))
+    }
+
+    /// The handle of a program that runs.
+    pub fn running(&mut self, program: Program, instance: usize) -> Result<&mut Box<dyn RunningProgram>> {
+        self.slot(program, instance)?.running.as_mut().with_context(|| format!("{program} {instance} does not run"))
+    }
+
+    /// Whether a program is meant to run at the moment.
+    pub fn is_up(&mut self, program: Program, instance: usize) -> Result<bool> {
+        Ok(self.slot(program, instance)?.running.is_some())
+    }
+
+    /// SIGKILL; it stays down until [`Trial::up`].
+    pub fn kill(&mut self, program: Program, instance: usize) -> Result<()> {
+        self.running(program, instance)?.kill()?;
+        self.slot(program, instance)?.running = None;
+        Ok(())
+    }
+
+    /// SIGTERM, and a clean end; it stays down until [`Trial::up`].
+    pub fn terminate(&mut self, program: Program, instance: usize) -> Result<()> {
+        let running = self.slot(program, instance)?.running.take();
+        end_cleanly(&mut [running.with_context(|| format!("{program} {instance} does not run"))?])
+    }
+
+    /// Starts a program that is down.
+    pub fn up(&mut self, program: Program, instance: usize) -> Result<()> {
+        let stack = self.job.stack;
+        let slot = self.slot(program, instance)?;
+        if slot.running.is_none() {
+            slot.running = Some(stack.run(&slot.spec)?);
+        }
+        Ok(())
+    }
+
+    /// Adds a further processor.
+    pub fn add_processor(&mut self) -> Result<()> {
+        let count = self.programs.iter().filter(|slot| slot.spec.program == Program::Processor).count();
+        let spec = self.job.processor(u32::try_from(count)?);
+        self.programs.push(Slot::start(self.job.stack, spec, &self.configuration)?);
+        Ok(())
+    }
+
+    /// Everything a program has logged.
+    pub fn log(&mut self, program: Program, instance: usize) -> Result<String> {
+        self.running(program, instance)?.log()
+    }
+
+    /// Ends the load, waits until everything has arrived, ends all programs cleanly, and lets the checker judge.
+    pub fn finish(self) -> Result<()> {
+        let (seed, facts) = self.end()?;
+        let findings = checker::check(&facts);
+        ensure!(findings.is_empty(), "with WORKLOAD_SEED={seed}:\n{}", report(&findings));
+        Ok(())
+    }
+
+    /// As [`Trial::finish`], but returns seed and facts instead of judging them.
+    pub fn end(mut self) -> Result<(u64, Facts)> {
+        let work = self.load.take().context("the load has ended before")?.finish()?;
+        let (seed, rows) = (work.seed(), work.rows()?);
+        for slot in &mut self.programs {
+            if slot.running.is_none() {
+                slot.running = Some(self.job.stack.run(&slot.spec)?);
+            }
+        }
+        let sums = sums(&rows);
+        let mut last = String::new();
+        let arrived = wait_until("everything to arrive", CAUGHT_UP_WITHIN, || {
+            self.tend()?;
+            let remains = self.job.target()?.remains();
+            // The target may just be coming back.
+            let Ok(remains) = remains else { return Ok(false) };
+            match same_remains(&remains, &sums) {
+                Ok(()) => self.job.is_consumed(),
+                Err(error) => {
+                    last = format!("{error:#}");
+                    Ok(false)
+                }
+            }
+        });
+        let logs = if arrived.is_err() { self.logs() } else { String::new() };
+        for slot in self.programs {
+            end_cleanly(&mut slot.running.into_iter().collect::<Vec<_>>())?;
+        }
+        let collector = collector(&self.job);
+        collector.wait_settled(SETTLED_WITHIN)?;
+        let mut facts = collector.collect(Some(self.live))?;
+        facts.rows = Some(rows);
+        facts.read_target(self.job.target()?)?;
+        if let Err(error) = arrived {
+            let findings = report(&checker::check(&facts));
+            return Err(error.context(format!("with WORKLOAD_SEED={seed}: {last}\n{findings}\n{logs}")));
+        }
+        Ok((seed, facts))
+    }
+
+    fn logs(&self) -> String {
+        let of = |slot: &Slot| {
+            let log = slot.running.as_ref().and_then(|running| running.log().ok()).unwrap_or_default();
+            format!("--- {} (restarted {} times)\n{}\n", slot.spec.name, slot.restarts, tail(&log))
+        };
+        self.programs.iter().map(of).collect()
+    }
+}
+
+impl Slot {
+    fn start(stack: &dyn Stack, spec: ProgramSpec, configuration: &NamedTempFile) -> Result<Self> {
+        let spec = spec.flag("--config", configuration.path().display());
+        let running = Some(stack.run(&spec)?);
+        Ok(Self { spec, running, restarts: 0 })
+    }
+}
+
+fn collector<'a>(job: &'a Job<'_>) -> Collector<'a> {
+    Collector::new(&job.kafka, &job.source_topic, &job.topic_prefix, job.application_id())
+}
+
+/// A configuration file for processors and sinks with the short session timeout.
+fn configuration() -> Result<NamedTempFile> {
+    let mut file = tempfile::Builder::new().prefix("faults-").suffix(".toml").tempfile()?;
+    let timeout = SESSION_TIMEOUT.as_millis();
+    write!(
+        file,
+        "[kafka.consumer]\n\"session.timeout.ms\" = \"{timeout}\"\n\"heartbeat.interval.ms\" = \"{}\"\n",
+        timeout / 5
+    )?;
+    file.flush()?;
+    Ok(file)
+}
