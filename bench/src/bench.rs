@@ -10,13 +10,16 @@ use std::time::Instant;
 
 use ::tests::client::Kafka;
 use ::tests::native::{NativeOptions, NativeStack};
-use ::tests::stack::{Stack as _, Viewpoint};
+use ::tests::stack::{Component, HostPort, Stack as _, Viewpoint};
 use anyhow::{Context as _, Result};
 
 use crate::systems::NEVER_CLEANED_MS;
 
 /// Enough for 3 million events a minute without collecting all the time.
 const BROKER_HEAP_MB: u32 = 700;
+
+/// In the order in which they are started.
+const SOURCE_SIDE: [Component; 2] = [Component::SourceDatabase, Component::Connect];
 
 /// The servers and everything around them. Dropping it ends and removes them.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub struct Bench {
     pub kafka: Kafka,
     /// The target database.
     pub target_url: String,
+    /// The source database and Connect, where a part needs them.
+    pub source: Option<Source>,
     /// Where `processor` and `sink` are.
     pub programs: PathBuf,
     /// The Kafka Streams application, if it could be built.
@@ -36,21 +41,36 @@ pub struct Bench {
     /// State and logs.
     pub directory: PathBuf,
     began: Instant,
-    _stack: NativeStack,
+    stack: NativeStack,
+}
+
+/// Where changes come from.
+#[derive(Debug)]
+pub struct Source {
+    /// The source database.
+    pub url: String,
+    /// The same for the connector.
+    pub address: HostPort,
+    /// Connect's REST interface.
+    pub connect_url: String,
 }
 
 impl Bench {
-    /// Builds the Kafka Streams application and starts the servers.
-    pub fn start(programs: PathBuf) -> Result<Self> {
+    /// Builds the Kafka Streams application and starts the servers, with source database and Connect where asked.
+    pub fn start(programs: PathBuf, with_source: bool) -> Result<Self> {
         let began = Instant::now();
         let say = |text: &str| say(began, &text);
         say("building the Kafka Streams application");
         let streams = build_streams(&programs)
             .inspect_err(|error| say(&format!("going on without Kafka Streams: {error:#}")))
             .ok();
-        say("starting three brokers and the target database");
-        let stack = NativeOptions::brokers(3)
-            .with_target_database()
+        let (options, what) = if with_source {
+            (NativeOptions::full(), "all servers")
+        } else {
+            (NativeOptions::brokers(3).with_target_database(), "three brokers and the target database")
+        };
+        say(&format!("starting {what}"));
+        let stack = options
             .broker_heap_mb(BROKER_HEAP_MB)
             .optimising_compiler()
             .broker_property("log.cleaner.min.compaction.lag.ms", &NEVER_CLEANED_MS.to_string())
@@ -58,19 +78,38 @@ impl Bench {
             .broker_property("log.segment.delete.delay.ms", "1000")
             .start()?;
         let addresses = stack.addresses(Viewpoint::Host);
+        let source = match (addresses.source_database_url, addresses.source_database, addresses.connect_url) {
+            (Some(url), Some(address), Some(connect_url)) => Some(Source { url, address, connect_url }),
+            _ => None,
+        };
+        if source.is_some() {
+            // Until they are needed they would only take CPU time from what is measured.
+            SOURCE_SIDE.into_iter().rev().try_for_each(|component| stack.stop(component))?;
+        }
         let directory = stack.directory().join("bench");
         fs::create_dir_all(directory.join("logs"))?;
         Ok(Self {
             kafka: Kafka::new(&addresses.bootstrap_servers),
             target_url: addresses.target_database_url.context("the stack has no target database")?,
+            source,
             programs,
             streams,
             processor_http: free_address()?,
             sink_http: free_address()?,
             directory,
             began,
-            _stack: stack,
+            stack,
         })
+    }
+
+    /// Starts the source database and Connect again.
+    pub fn start_source(&self) -> Result<&Source> {
+        let source = self.source.as_ref().context("the stack was started without a source database")?;
+        for component in SOURCE_SIDE {
+            self.stack.start(component)?;
+            self.stack.wait_healthy(component)?;
+        }
+        Ok(source)
     }
 
     /// Says what is going on, with the time since the start.

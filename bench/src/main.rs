@@ -45,6 +45,9 @@ struct Measure {
     /// Ids with which the store is filled to measure growth; 0 leaves that out
     #[arg(long, default_value_t = 50_000_000)]
     fill: u64,
+    /// Rows of the table of which Debezium takes a snapshot
+    #[arg(long, default_value_t = 5_000_000)]
+    backfill: u64,
     /// Where `processor` and `sink` are; beside this program unless given
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
@@ -80,6 +83,7 @@ fn measure(arguments: Measure) -> Result<()> {
         events: arguments.events.unwrap_or(if quick { 1_000_000 } else { 3_000_000 }),
         repetitions: arguments.repetitions.unwrap_or(if quick { 1 } else { 3 }),
         fill: arguments.fill,
+        backfill: arguments.backfill,
         latency_seconds: if quick { 8 } else { 15 },
     };
     let mut parts = arguments.only;
@@ -89,7 +93,7 @@ fn measure(arguments: Measure) -> Result<()> {
     parts.sort_unstable();
     parts.dedup();
     let mut report = Report::new(if quick { "quick" } else { "full" });
-    let bench = Bench::start(programs)?;
+    let bench = Bench::start(programs, parts.contains(&Part::Backfill))?;
     for part in parts {
         bench.say(format_args!("== {part}"));
         part.run(&bench, &sizes, &mut report).with_context(|| format!("part {part}"))?;

@@ -115,6 +115,15 @@ impl Process {
         })
     }
 
+    /// Waits until it has ended by itself; fails unless it did so successfully.
+    pub fn wait_success(&mut self, within: Duration) -> Result<()> {
+        wait_until(format!("{} to end by itself", self.name), within, || match self.child.try_wait()? {
+            None => Ok(false),
+            Some(status) if status.success() => Ok(true),
+            Some(_) => self.check_running().map(|()| false),
+        })
+    }
+
     /// SIGKILL, and waits until it is gone.
     pub fn kill(&mut self) -> Result<()> {
         self.child.kill()?;

@@ -1,5 +1,6 @@
 //! What is measured: one module per part, each of which can be run alone.
 
+pub mod backfill;
 pub mod growth;
 pub mod latency;
 pub mod memory;
@@ -31,7 +32,7 @@ pub enum Part {
     Memory,
     /// Throughput with many ids, a hot good, many goods, two workers
     Growth,
-    /// A first snapshot; not measured yet
+    /// A first start: Debezium's snapshot of a large table, and the processor reading it
     Backfill,
 }
 
@@ -51,11 +52,7 @@ impl Part {
             Self::Sink => sink::run(bench, sizes, report),
             Self::Memory => memory::run(bench, sizes, report),
             Self::Growth => growth::run(bench, sizes, report),
-            Self::Backfill => {
-                let note = "not measured yet: neither `processor run --until-caught-up` nor a snapshot by Debezium";
-                report.notes.insert("backfill".to_owned(), note.to_owned());
-                Ok(())
-            }
+            Self::Backfill => backfill::run(bench, sizes, report),
         }
     }
 }
@@ -77,6 +74,8 @@ pub struct Sizes {
     pub repetitions: usize,
     /// Ids with which the store is filled before growth is measured; 0: not at all.
     pub fill: u64,
+    /// Rows of the table of which a snapshot is taken.
+    pub backfill: u64,
     /// Seconds of each latency run.
     pub latency_seconds: u32,
 }
