@@ -8,6 +8,7 @@
 
 pub mod key;
 mod number;
+mod plain;
 pub mod value;
 
 pub use key::{Key, KeyEncoding};

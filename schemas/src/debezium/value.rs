@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::number::{self, Integer};
+use super::plain;
 use crate::json::json_object;
 use crate::rejection::excerpt;
 use crate::{Content, Reason, Rejection};
@@ -140,6 +141,58 @@ json_object! {
     }
 }
 
+/// What is needed of an envelope, each value as it is written; see [`super::plain`] and [`parse`] for how it is read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct RawEnvelope<'a> {
+    /// `before.id`, to see that it agrees.
+    pub(super) before_id: Option<&'a str>,
+    pub(super) after: Option<RawRow<'a>>,
+    pub(super) source: Option<RawSource<'a>>,
+    pub(super) op: Option<&'a str>,
+}
+
+/// `after`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct RawRow<'a> {
+    pub(super) id: Option<&'a str>,
+    pub(super) good_id: Option<&'a str>,
+    pub(super) operation: Option<&'a str>,
+    pub(super) pcs: Option<&'a str>,
+}
+
+/// `source`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct RawSource<'a> {
+    pub(super) snapshot: Option<&'a str>,
+    pub(super) lsn: Option<&'a str>,
+    pub(super) sequence: Option<&'a str>,
+    pub(super) ts_ms: Option<&'a str>,
+}
+
+impl<'a> From<Envelope<'a>> for RawEnvelope<'a> {
+    fn from(Envelope { before, after, source, op, .. }: Envelope<'a>) -> Self {
+        let raw = |value: Option<&'a RawValue>| value.map(RawValue::get);
+        let row = |row: Row<'a>| RawRow {
+            id: raw(row.id),
+            good_id: raw(row.good_id),
+            operation: raw(row.operation),
+            pcs: raw(row.pcs),
+        };
+        let block = |source: SourceBlock<'a>| RawSource {
+            snapshot: raw(source.snapshot),
+            lsn: raw(source.lsn),
+            sequence: raw(source.sequence),
+            ts_ms: raw(source.ts_ms),
+        };
+        Self {
+            before_id: before.flatten().and_then(|row| raw(row.id)),
+            after: after.flatten().map(row),
+            source: source.flatten().map(block),
+            op: raw(op),
+        }
+    }
+}
+
 /// Reads the value of the record whose key names `id`; `max_value_bytes` is the longest that is accepted.
 pub fn decode(id: Uuid, value: Option<&[u8]>, max_value_bytes: usize) -> Result<Change, Rejection> {
     let Some(value) = value else { return Ok(Change::Tombstone) };
@@ -162,29 +215,39 @@ pub fn decode(id: Uuid, value: Option<&[u8]>, max_value_bytes: usize) -> Result<
 /// Whether the value is a TRUNCATE event, the only one that has no key.
 pub(super) fn is_truncate(value: Option<&[u8]>) -> bool {
     let envelope = value.and_then(|value| parse(value).ok()).flatten();
-    envelope.and_then(|envelope| envelope.op).is_some_and(|op| op.get() == r#""t""#)
+    envelope.and_then(|envelope| envelope.op) == Some(r#""t""#)
 }
 
 /// The envelope; `None` for a JSON null, which older converters write for a tombstone.
-fn parse(value: &[u8]) -> Result<Option<Envelope<'_>>, Rejection> {
+fn parse(value: &[u8]) -> Result<Option<RawEnvelope<'_>>, Rejection> {
     // Checked once up front: serde_json looks at the encoding only of the strings it keeps.
     let text = std::str::from_utf8(value).map_err(|error| Rejection::new(Reason::InvalidUtf8, error.to_string()))?;
+    match plain::read(text) {
+        Some(envelope) => Ok(Some(envelope)),
+        None => parse_any(text),
+    }
+}
+
+/// As `serde_json` reads it.
+pub(super) fn parse_any(text: &str) -> Result<Option<RawEnvelope<'_>>, Rejection> {
     let document: Option<Document<'_>> = serde_json::from_str(text).map_err(|error| {
         let reason = if error.is_data() { Reason::NotAnEnvelope } else { Reason::NotJson };
-        Rejection::new(reason, format!("{error}: {}", excerpt(value)))
+        Rejection::new(reason, format!("{error}: {}", excerpt(text.as_bytes())))
     })?;
     let Some(Document { before, after, source, op, payload, .. }) = document else { return Ok(None) };
     match payload {
-        None => Ok(Some(Envelope { before, after, source, op, ..Envelope::default() })),
-        Some(payload) if before.is_none() && after.is_none() && source.is_none() && op.is_none() => Ok(payload),
+        None => Ok(Some(Envelope { before, after, source, op, ..Envelope::default() }.into())),
+        Some(payload) if before.is_none() && after.is_none() && source.is_none() && op.is_none() => {
+            Ok(payload.map(RawEnvelope::from))
+        }
         Some(_) => Err(Rejection::new(Reason::NotAnEnvelope, "an envelope both inside and beside payload")),
     }
 }
 
-impl Envelope<'_> {
+impl RawEnvelope<'_> {
     fn change(self, id: Uuid) -> Result<Change, Rejection> {
         let Some(op) = self.op else { return Err(Rejection::new(Reason::UnknownOp, "op is missing")) };
-        let operation = match op.get() {
+        let operation = match op {
             r#""r""# => ChangeOperation::Read,
             r#""c""# => ChangeOperation::Create,
             r#""u""# => ChangeOperation::Update,
@@ -192,45 +255,45 @@ impl Envelope<'_> {
             r#""t""# => return Ok(Change::Truncate),
             other => return Ok(Change::Other { op: excerpt(other.as_bytes()).into_boxed_str() }),
         };
-        let Some(Some(source)) = &self.source else {
+        let Some(source) = &self.source else {
             return Err(Rejection::new(Reason::NoPosition, "source is missing"));
         };
         let source = source.position(operation)?;
         let content = match operation {
             ChangeOperation::Delete => {
-                if let Some(Some(OldRow { id: Some(before), .. })) = self.before {
+                if let Some(before) = self.before_id {
                     same_id(id, before, "before.id")?;
                 }
                 None
             }
             ChangeOperation::Read | ChangeOperation::Create | ChangeOperation::Update => Some(match self.after {
-                Some(Some(row)) => row.content_of(id)?,
-                _ => Err(Rejection::new(Reason::MissingRow, format!("op is {} but after is null", op.get()))),
+                Some(row) => row.content_of(id)?,
+                None => Err(Rejection::new(Reason::MissingRow, format!("op is {op} but after is null"))),
             }),
         };
         Ok(Change::Row(RowChange { operation, id, content, source }))
     }
 }
 
-impl SourceBlock<'_> {
+impl RawSource<'_> {
     fn position(&self, operation: ChangeOperation) -> Result<Source, Rejection> {
         let snapshot = self.snapshot(operation)?;
-        let lsn = match self.lsn.map(RawValue::get) {
+        let lsn = match self.lsn {
             None | Some("null") => None,
             Some(lsn) => Some(lsn.parse().map_err(|_| no_position("lsn", lsn))?),
         };
         if lsn.is_none() && snapshot != Snapshot::Incremental {
             return Err(no_position("lsn", "null"));
         }
-        let sequence = self.sequence.map_or("null", RawValue::get);
+        let sequence = self.sequence.unwrap_or("null");
         let commit_lsn = first_of_sequence(sequence).map_err(|_| no_position("sequence", sequence))?;
-        let ts_ms = self.ts_ms.map_or("null", RawValue::get);
+        let ts_ms = self.ts_ms.unwrap_or("null");
         let ts_ms = ts_ms.parse().map_err(|_| no_position("ts_ms", ts_ms))?;
         Ok(Source { snapshot, lsn, commit_lsn, ts_ms })
     }
 
     fn snapshot(&self, operation: ChangeOperation) -> Result<Snapshot, Rejection> {
-        let in_snapshot = match self.snapshot.map_or("null", RawValue::get) {
+        let in_snapshot = match self.snapshot.unwrap_or("null") {
             r#""incremental""# => Snapshot::Incremental,
             r#""last""# | r#""last_in_data_collection""# => Snapshot::Last,
             // The marker says nothing more: an `r` that is not incremental is of a full snapshot.
@@ -283,7 +346,7 @@ fn escaped_element(escaped: &str) -> Result<Option<u64>, UnreadableSequence> {
     digits.parse().map(Some).map_err(|_| UnreadableSequence)
 }
 
-impl Row<'_> {
+impl RawRow<'_> {
     /// The row's contribution. Outer error: the row is another one than the key says, so nothing about it counts.
     fn content_of(&self, id: Uuid) -> Result<Result<Content, Rejection>, Rejection> {
         let Some(row_id) = self.id else {
@@ -300,11 +363,11 @@ impl Row<'_> {
         let refuse = |reason, field: &str, raw: &str| {
             Err(Rejection::new(reason, format!("{field} is {}", excerpt(raw.as_bytes()))))
         };
-        let good_id = self.good_id.map_or("null", RawValue::get);
+        let good_id = self.good_id.unwrap_or("null");
         let Integer::Value(good_id) = number::integer(good_id) else {
             return refuse(Reason::GoodIdInvalid, "good_id", good_id);
         };
-        let raw = self.pcs.map_or("null", RawValue::get);
+        let raw = self.pcs.unwrap_or("null");
         let pcs = match number::integer(raw) {
             Integer::Value(pcs) if pcs >= 0 => pcs,
             Integer::Value(_) | Integer::TooSmall | Integer::Fractional { negative: true } => {
@@ -314,7 +377,7 @@ impl Row<'_> {
             Integer::TooLarge => return refuse(Reason::PcsOutOfRange, "pcs", raw),
             Integer::NotANumber => return refuse(Reason::PcsInvalid, "pcs", raw),
         };
-        match self.operation.map_or("null", RawValue::get) {
+        match self.operation.unwrap_or("null") {
             r#""add""# => Ok(Content { good_id, pieces: pcs }),
             // pcs >= 0, so its negative always fits.
             r#""remove""# => Ok(Content { good_id, pieces: -pcs }),
@@ -324,11 +387,11 @@ impl Row<'_> {
 }
 
 /// That a raw JSON value is the id of the key.
-fn same_id(id: Uuid, raw: &RawValue, field: &str) -> Result<(), Rejection> {
-    let text = raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default();
+fn same_id(id: Uuid, raw: &str, field: &str) -> Result<(), Rejection> {
+    let text = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default();
     match Uuid::try_parse_ascii(text.as_bytes()) {
         Ok(found) if found == id => Ok(()),
         Ok(found) => Err(Rejection::new(Reason::KeyValueDisagree, format!("{field} is {found}, the key says {id}"))),
-        Err(_) => Err(Rejection::new(Reason::NoId, format!("{field} is no uuid: {}", excerpt(raw.get().as_bytes())))),
+        Err(_) => Err(Rejection::new(Reason::NoId, format!("{field} is no uuid: {}", excerpt(raw.as_bytes())))),
     }
 }
