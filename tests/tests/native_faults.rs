@@ -1,0 +1,153 @@
+//! Faults under load on the native stack; every end is judged by the checker.
+//!
+//! Two stacks: on one only programs are mistreated, so that its tests run beside each other; on the other servers are,
+//! and its tests take turns. `CHAOS_MINUTES` makes the random ones longer, `WORKLOAD_SEED` repeats a workload.
+
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use anyhow::{Result, anyhow};
+use tests::native::{NativeOptions, NativeStack};
+use tests::scenario::faults::{broker, connect, processor, refused, sink, source, target};
+use tests::stack::Stack as _;
+
+type Shared<T> = OnceLock<std::result::Result<T, String>>;
+
+fn start() -> std::result::Result<NativeStack, String> {
+    NativeOptions::brokers(3).with_target_database().start().map_err(|error| format!("{error:#}"))
+}
+
+/// Three brokers and the target, which nobody hurts.
+fn shared() -> Result<&'static NativeStack> {
+    static STACK: Shared<NativeStack> = OnceLock::new();
+    STACK.get_or_init(start).as_ref().map_err(|error| anyhow!("the shared stack did not start: {error}"))
+}
+
+/// The same, to be hurt by one test at a time; healthy again when the next one gets it.
+fn hurt() -> Result<MutexGuard<'static, NativeStack>> {
+    static STACK: Shared<Mutex<NativeStack>> = OnceLock::new();
+    let stack = STACK.get_or_init(|| start().map(Mutex::new));
+    let stack = stack.as_ref().map_err(|error| anyhow!("the stack to be hurt did not start: {error}"))?;
+    // A test that failed before may have left anything down.
+    let stack = stack.lock().unwrap_or_else(PoisonError::into_inner);
+    for component in stack.components() {
+        stack.resume(component).or_else(|_| stack.start(component))?;
+        stack.start(component)?;
+    }
+    stack.wait_all_healthy()?;
+    Ok(stack)
+}
+
+#[test]
+fn processors_killed_again_and_again_count_each_change_once() -> Result<()> {
+    processor::killed_repeatedly(shared()?)
+}
+
+#[test]
+fn a_zombie_processor_adds_nothing_and_takes_nothing_away() -> Result<()> {
+    processor::a_zombie(shared()?)
+}
+
+#[test]
+fn processors_restarted_in_turn_count_each_change_once() -> Result<()> {
+    processor::rolling_restart(shared()?)
+}
+
+#[test]
+fn one_processor_made_three_made_one_counts_each_change_once() -> Result<()> {
+    processor::scaled_out_and_in(shared()?)
+}
+
+#[test]
+fn processors_coming_and_going_all_the_time_count_each_change_once() -> Result<()> {
+    processor::churn(shared()?)
+}
+
+#[test]
+fn a_state_directory_lost_or_damaged_costs_time_and_no_change() -> Result<()> {
+    processor::state_directory_lost_or_damaged(shared()?)
+}
+
+#[test]
+fn each_broker_killed_in_turn_costs_no_change() -> Result<()> {
+    broker::each_killed_in_turn(&*hurt()?)
+}
+
+#[test]
+fn coordinators_of_group_and_transactions_killed_cost_no_change() -> Result<()> {
+    broker::coordinators_killed(&*hurt()?)
+}
+
+#[test]
+fn two_of_three_brokers_down_stop_everything_and_cost_no_change() -> Result<()> {
+    broker::two_of_three_down(&*hurt()?)
+}
+
+#[test]
+fn all_brokers_down_stop_everything_and_cost_no_change() -> Result<()> {
+    broker::all_down(&*hurt()?)
+}
+
+#[test]
+fn a_broker_that_sleeps_and_wakes_believing_it_leads_costs_no_change() -> Result<()> {
+    broker::paused(&*hurt()?)
+}
+
+#[test]
+fn a_target_killed_in_mid_upsert_and_down_for_long_ends_exact() -> Result<()> {
+    target::killed_and_down_for_long(&*hurt()?)
+}
+
+#[test]
+fn a_target_replaced_by_an_earlier_copy_under_load_catches_up() -> Result<()> {
+    target::restored_from_an_earlier_copy(shared()?)
+}
+
+#[test]
+fn sinks_killed_again_and_again_write_each_total_once() -> Result<()> {
+    sink::killed_repeatedly(shared()?)
+}
+
+#[test]
+fn a_zombie_sink_moves_no_good_backwards() -> Result<()> {
+    sink::a_zombie(shared()?)
+}
+
+#[test]
+fn offsets_of_the_sinks_reset_to_beginning_and_end_change_nothing() -> Result<()> {
+    sink::group_offsets_reset(shared()?)
+}
+
+#[test]
+fn input_truncated_before_it_was_read_is_refused_and_a_new_snapshot_repairs_it() -> Result<()> {
+    refused::input_truncated_before_it_was_read(shared()?)
+}
+
+#[test]
+fn an_input_created_again_is_refused_and_a_rebuild_repairs_it() -> Result<()> {
+    refused::input_created_again(shared()?)
+}
+
+#[test]
+fn a_lost_changelog_is_refused_and_a_rebuild_repairs_it() -> Result<()> {
+    refused::changelog_lost(shared()?)
+}
+
+#[test]
+fn group_offsets_moved_forward_are_refused_and_setting_them_back_repairs_it() -> Result<()> {
+    refused::offsets_moved_forward(shared()?)
+}
+
+#[test]
+fn an_input_made_compact_is_refused_until_it_is_undone() -> Result<()> {
+    refused::input_made_compact(shared()?)
+}
+
+#[test]
+fn connect_killed_before_its_offsets_are_flushed_under_load_costs_no_change() -> Result<()> {
+    connect::killed_under_load(&NativeStack::full()?)
+}
+
+#[test]
+fn a_source_database_killed_under_load_costs_no_change() -> Result<()> {
+    source::killed_under_load(&NativeStack::full()?)
+}
