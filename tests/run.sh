@@ -84,6 +84,7 @@ if step "programs" programs; then
     echo "*** NO CONTAINER ENGINE: the scenarios on docker compose are SKIPPED, not passed (see above) ***"
   fi
 fi
+step "instructions per event" tests/instructions.sh
 step "tests" tests
 step "demonstration" demonstration
 say "summary"

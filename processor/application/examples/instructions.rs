@@ -22,6 +22,9 @@ const PARTITIONS: i32 = 10;
 const GOODS: u64 = 20_000;
 const PER_TRANSACTION: u64 = 10_000;
 
+/// A record of the changelog: whose, its key, its value.
+type Logged = (StatePartition, Vec<u8>, Vec<u8>);
+
 /// State in memory: what is committed, and what the open transaction changes.
 #[derive(Default)]
 struct Memory {
@@ -29,7 +32,7 @@ struct Memory {
     open: BTreeMap<StatePartition, Changes>,
     touched: BTreeSet<StatePartition>,
     /// Changelog of the first step, when it is to be replayed.
-    log: Option<Vec<(StatePartition, Vec<u8>, Vec<u8>)>>,
+    log: Option<Vec<Logged>>,
     bytes: usize,
 }
 
