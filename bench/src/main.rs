@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use bench::bench::Bench;
-use bench::parts::{Part, Sizes};
+use bench::parts::{Part, Sizes, throughput};
 use bench::raw_copy;
 use bench::report::Report;
 use clap::{Args, Parser, Subcommand};
@@ -30,7 +30,7 @@ enum Command {
 
 #[derive(Args)]
 struct Measure {
-    /// Fewer events, one repetition, the most telling parts: minutes instead of a quarter of an hour
+    /// Fewer events, one repetition, the most telling parts: some minutes instead of some twenty
     #[arg(long)]
     quick: bool,
     /// Only these parts
@@ -42,11 +42,12 @@ struct Measure {
     /// Runs of each system
     #[arg(long)]
     repetitions: Option<usize>,
-    /// Ids with which the store is filled to measure growth; 0 leaves that out
-    #[arg(long, default_value_t = 50_000_000)]
+    /// Ids with which the store is filled to measure growth; 0 leaves that out. The target is meant for 50,000,000, which
+    /// takes some ten minutes more
+    #[arg(long, default_value_t = 10_000_000)]
     fill: u64,
-    /// Rows of the table of which Debezium takes a snapshot
-    #[arg(long, default_value_t = 5_000_000)]
+    /// Rows of the table of which Debezium takes a snapshot; 5,000,000 take some minutes more
+    #[arg(long, default_value_t = 1_000_000)]
     backfill: u64,
     /// Where `processor` and `sink` are; beside this program unless given
     #[arg(long, value_name = "DIR")]
@@ -81,7 +82,7 @@ fn measure(arguments: Measure) -> Result<()> {
     let sizes = Sizes {
         full: !quick,
         events: arguments.events.unwrap_or(if quick { 1_000_000 } else { 3_000_000 }),
-        repetitions: arguments.repetitions.unwrap_or(if quick { 1 } else { 3 }),
+        repetitions: arguments.repetitions.unwrap_or(if quick { 1 } else { 2 }),
         fill: arguments.fill,
         backfill: arguments.backfill,
         latency_seconds: if quick { 8 } else { 15 },
@@ -94,6 +95,7 @@ fn measure(arguments: Measure) -> Result<()> {
     parts.dedup();
     let mut report = Report::new(if quick { "quick" } else { "full" });
     let bench = Bench::start(programs, parts.contains(&Part::Backfill))?;
+    throughput::warm_up(&bench)?;
     for part in parts {
         bench.say(format_args!("== {part}"));
         part.run(&bench, &sizes, &mut report).with_context(|| format!("part {part}"))?;

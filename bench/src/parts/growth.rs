@@ -40,6 +40,9 @@ pub fn run(bench: &Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
     if sizes.fill > 0 {
         let filled_rate = filled(bench, sizes)?;
         report.figures.growth_filled_store = Some(filled_rate / base.events_per_s);
+        report
+            .notes
+            .insert("growth".to_owned(), format!("growth_filled_store is with {} ids in the store", sizes.fill));
         report.details.insert("growth_filled_ids".to_owned(), sizes.fill.into());
         report.details.insert("growth_filled_events_per_s".to_owned(), filled_rate.into());
     } else {

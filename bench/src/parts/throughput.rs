@@ -23,6 +23,14 @@ pub fn loaded(bench: &Bench, topic: &str, workload: Workload) -> Result<Loaded> 
     Ok(loaded)
 }
 
+/// Warms up brokers and page cache; before it, whoever is measured first would lose.
+pub fn warm_up(bench: &Bench) -> Result<()> {
+    let source = loaded(bench, "bench-warm-up", Workload::usual(WARM_UP))?;
+    bench.say("warming up, not counted:");
+    run_once(bench, System::PROCESSOR, &source, "warm-up", None)?;
+    bench.delete_topics_of(&source.topic)
+}
+
 /// Runs all systems as often as asked.
 pub fn repeat(bench: &Bench, systems: &[System], sizes: &Sizes, purpose: &str, loaded: &Loaded) -> Result<Vec<Run>> {
     let mut runs = Vec::new();
@@ -46,10 +54,6 @@ pub fn run(bench: &Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
     } else {
         report.notes.insert("streams".to_owned(), "Kafka Streams was not built; see the first lines".to_owned());
     }
-    let warm_up = loaded(bench, "bench-warm-up", Workload::usual(WARM_UP))?;
-    bench.say("warming up, not counted:");
-    run_once(bench, System::PROCESSOR, &warm_up, "warm-up", None)?;
-    bench.delete_topics_of(&warm_up.topic)?;
     let source = loaded(bench, "bench-throughput", Workload::usual(sizes.events))?;
     let runs = repeat(bench, &systems, sizes, "throughput", &source)?;
     bench.delete_topics_of(&source.topic)?;
