@@ -3,6 +3,7 @@
 //! Scenarios are written once, against [`Stack`], and run on every backend. A [`Job`] has names of its own, so
 //! that many run beside each other on one stack.
 
+pub mod backfill;
 pub mod bad_input;
 pub mod faults;
 pub mod fencing;
