@@ -10,7 +10,7 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
 EVENTS=20000
 PROCESS_BUDGET=16500
-RESTORE_BUDGET=5200
+RESTORE_BUDGET=3300
 
 if ! command -v valgrind >/dev/null; then
   [ "$(id -u)" = 0 ] || { echo "valgrind is missing. To do: sudo apt-get install valgrind" >&2; exit 1; }

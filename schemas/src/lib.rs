@@ -27,6 +27,7 @@ pub mod headers;
 mod json;
 pub mod movement;
 pub mod partitioner;
+mod reader;
 mod rejection;
 pub mod topics;
 
