@@ -6,11 +6,6 @@ use processor::settings::{PREFIX, Program, Verb};
 use processor::{operator, run};
 use service::{Coded, Exit, Parsed};
 
-/// Also serves librdkafka, which is linked statically (feature `override`): its threads allocate what the worker frees,
-/// and glibc keeps an arena for each.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let Parsed { arguments, kafka, unknown_variables } = service::configuration::parse::<Program>(PREFIX);
     let outcome = match arguments.command {

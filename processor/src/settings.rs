@@ -75,7 +75,7 @@ pub struct Run {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub commit_interval_ms: u64,
     /// Events per transaction
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    #[arg(long, default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub batch_records: u64,
     /// Replication factor of topics that are created; without it 3, which needs three brokers up
     #[arg(long, value_name = "N")]
