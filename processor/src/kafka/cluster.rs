@@ -19,6 +19,9 @@ use super::watermarks;
 /// Beyond its own timeout, an orphaned transaction is found by the coordinator's sweep every 10 s; then
 /// markers are written.
 const ORPHAN_SWEEP: Duration = Duration::from_secs(25);
+/// How long one client is asked for log ends: it may believe in a dead leader for minutes, where a new one asks whoever is
+/// there and has the answer in milliseconds.
+const PER_CLIENT: Duration = Duration::from_secs(5);
 /// How long deleting consumed records may take; nobody waits for it.
 const DELETE_RECORDS: Duration = Duration::from_secs(30);
 
@@ -112,14 +115,14 @@ impl Cluster for KafkaCluster {
 
     fn log_ends(&mut self, partition: TopicPartition) -> Result<LogEnds, Failure> {
         let name = self.topics.name(partition.topic).to_owned();
-        let fetched = watermarks::fetch(&self.queries()?.client, &name, partition.partition);
-        match fetched {
-            Err(Failure::Rebuild(what)) => {
-                let missing = self.missing(&name, partition.partition);
-                self.queries = None;
-                Err(missing?.unwrap_or(Failure::Rebuild(what)))
+        let deadline = Instant::now() + watermarks::PATIENCE;
+        loop {
+            let fetched = watermarks::fetch(&self.queries()?.client, &name, partition.partition, PER_CLIENT);
+            let Err(Failure::Rebuild(what)) = fetched else { return fetched };
+            self.queries = None;
+            if Instant::now() >= deadline {
+                return Err(self.missing(&name, partition.partition)?.unwrap_or(Failure::Rebuild(what)));
             }
-            other => other,
         }
     }
 

@@ -58,7 +58,7 @@ impl LogReader for KafkaReader {
     fn add(&mut self, partition: TopicPartition, offset: i64) -> Result<(), Failure> {
         self.remove(partition)?;
         let name = self.topics.name(partition.topic);
-        let ends = watermarks::fetch(self.client()?, name, partition.partition)?;
+        let ends = watermarks::fetch(self.client()?, name, partition.partition, watermarks::PATIENCE)?;
         let from = offset.max(ends.start);
         let what = |error| Failure::Rebuild(format!("reading {name} [{}] from {from}: {error}", partition.partition));
         let list = self.topics.list_at(partition, from, None).map_err(what)?;

@@ -10,11 +10,11 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::errors::{is_transient, is_unknown_topic, refusal};
 
 /// How long to wait for a leader (elections take seconds).
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(5);
 
-/// Log start and end, as the consumer's isolation level sees the end.
+/// Log start and end, as the consumer's isolation level sees the end. Asks again for as long as `patience`.
 ///
 /// # Errors
 /// [`Failure::Stop`] when the topic may not be read, [`Failure::Rebuild`] when no leader answers.
@@ -22,6 +22,7 @@ pub(super) fn fetch<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
     partition: i32,
+    patience: Duration,
 ) -> Result<LogEnds, Failure> {
     let began = Instant::now();
     loop {
@@ -36,7 +37,7 @@ pub(super) fn fetch<C: ConsumerContext>(
         // "Unknown" proves nothing here: librdkafka says so of a partition without a leader, too, and a broker that
         // has just come back says so of everything.
         let passing = is_transient(code) || is_unknown_topic(code);
-        if !passing || began.elapsed() >= PATIENCE {
+        if !passing || began.elapsed() >= patience {
             return Err(Failure::Rebuild(what));
         }
         std::thread::sleep(Duration::from_millis(20));
