@@ -73,7 +73,7 @@ enum ProgramName {
 
 #[derive(Args)]
 struct PortArguments {
-    /// Ports of the three brokers; their controllers listen 100 above
+    /// Ports of the three brokers, separated by commas; their controllers listen 100 above
     #[arg(long, global = true, value_delimiter = ',', default_values_t = [29_092, 29_093, 29_094])]
     broker_ports: Vec<u16>,
     /// Port of Kafka Connect
