@@ -10,7 +10,7 @@ export STACK_PROGRAMS := $(abspath $(TARGET)/debug)
 export IMAGES_PROGRAMS := $(STACK_PROGRAMS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down status test check bench bench-quick release cargo toolchain programs
+.PHONY: help demo down status test chaos check bench bench-quick release cargo toolchain programs
 
 help: ## Shows this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -26,6 +26,9 @@ status: $(STACK_PROGRAMS)/demo ## Says what `make demo` has left up
 
 test: cargo ## Every test, from unit tests to end-to-end scenarios on real servers
 	@tests/run.sh
+
+chaos: programs ## Every fault scenario on real servers (CHAOS_MINUTES=30 lets programs come and go for longer)
+	cargo test --locked -p tests --test native_faults -- --include-ignored
 
 check: toolchain ## Formatting, lints, and licences where cargo-deny is installed
 	cargo fmt --all --check

@@ -2,6 +2,9 @@
 //!
 //! Two stacks: on one only programs are mistreated, so that its tests run beside each other; on the other servers are,
 //! and its tests take turns. `CHAOS_MINUTES` makes the random ones longer, `WORKLOAD_SEED` repeats a workload.
+//!
+//! Every test run has those that have found most or guard most; all of them took it from twenty-five minutes to over
+//! thirty. `make chaos` runs them all.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -48,16 +51,19 @@ fn a_zombie_processor_adds_nothing_and_takes_nothing_away() -> Result<()> {
 }
 
 #[test]
+#[ignore = "make chaos"]
 fn processors_restarted_in_turn_count_each_change_once() -> Result<()> {
     processor::rolling_restart(shared()?)
 }
 
 #[test]
+#[ignore = "make chaos"]
 fn one_processor_made_three_made_one_counts_each_change_once() -> Result<()> {
     processor::scaled_out_and_in(shared()?)
 }
 
 #[test]
+#[ignore = "make chaos"]
 fn processors_coming_and_going_all_the_time_count_each_change_once() -> Result<()> {
     processor::churn(shared()?)
 }
@@ -68,6 +74,7 @@ fn a_state_directory_lost_or_damaged_costs_time_and_no_change() -> Result<()> {
 }
 
 #[test]
+#[ignore = "make chaos"]
 fn each_broker_killed_in_turn_costs_no_change() -> Result<()> {
     broker::each_killed_in_turn(&*hurt()?)
 }
@@ -78,6 +85,7 @@ fn coordinators_of_group_and_transactions_killed_cost_no_change() -> Result<()> 
 }
 
 #[test]
+#[ignore = "make chaos"]
 fn two_of_three_brokers_down_stop_everything_and_cost_no_change() -> Result<()> {
     broker::two_of_three_down(&*hurt()?)
 }
@@ -88,16 +96,19 @@ fn all_brokers_down_stop_everything_and_cost_no_change() -> Result<()> {
 }
 
 #[test]
+#[ignore = "make chaos"]
 fn a_broker_that_sleeps_and_wakes_believing_it_leads_costs_no_change() -> Result<()> {
     broker::paused(&*hurt()?)
 }
 
 #[test]
+#[ignore = "make chaos"]
 fn a_target_killed_in_mid_upsert_and_down_for_long_ends_exact() -> Result<()> {
     target::killed_and_down_for_long(&*hurt()?)
 }
 
 #[test]
+#[ignore = "make chaos"]
 fn a_target_replaced_by_an_earlier_copy_under_load_catches_up() -> Result<()> {
     target::restored_from_an_earlier_copy(shared()?)
 }
@@ -108,11 +119,13 @@ fn sinks_killed_again_and_again_write_each_total_once() -> Result<()> {
 }
 
 #[test]
+#[ignore = "make chaos"]
 fn a_zombie_sink_moves_no_good_backwards() -> Result<()> {
     sink::a_zombie(shared()?)
 }
 
 #[test]
+#[ignore = "make chaos"]
 fn offsets_of_the_sinks_reset_to_beginning_and_end_change_nothing() -> Result<()> {
     sink::group_offsets_reset(shared()?)
 }
@@ -123,11 +136,13 @@ fn input_truncated_before_it_was_read_is_refused_and_a_new_snapshot_repairs_it()
 }
 
 #[test]
+#[ignore = "make chaos"]
 fn an_input_created_again_is_refused_and_a_rebuild_repairs_it() -> Result<()> {
     refused::input_created_again(shared()?)
 }
 
 #[test]
+#[ignore = "make chaos"]
 fn a_lost_changelog_is_refused_and_a_rebuild_repairs_it() -> Result<()> {
     refused::changelog_lost(shared()?)
 }
@@ -138,16 +153,19 @@ fn group_offsets_moved_forward_are_refused_and_setting_them_back_repairs_it() ->
 }
 
 #[test]
+#[ignore = "make chaos"]
 fn an_input_made_compact_is_refused_until_it_is_undone() -> Result<()> {
     refused::input_made_compact(shared()?)
 }
 
 #[test]
+#[ignore = "make chaos"]
 fn connect_killed_before_its_offsets_are_flushed_under_load_costs_no_change() -> Result<()> {
     connect::killed_under_load(&NativeStack::full()?)
 }
 
 #[test]
+#[ignore = "make chaos"]
 fn a_source_database_killed_under_load_costs_no_change() -> Result<()> {
     source::killed_under_load(&NativeStack::full()?)
 }
