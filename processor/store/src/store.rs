@@ -309,9 +309,18 @@ impl Lease {
         }
     }
 
-    /// Has the whole file checked when this process opens it next.
+    /// Has the whole file checked when it is opened next, also by another process.
     pub(crate) fn report_doubt(&self) {
-        self.shared.update(self.partition, |slot| slot.file = FileState::Doubted);
+        let shared = &self.shared;
+        shared.update(self.partition, |slot| slot.file = FileState::Doubted);
+        // A marker that says `damaged` says more.
+        if !shared.slots().get(&self.partition).is_some_and(|slot| slot.marked) {
+            return;
+        }
+        shared.update(self.partition, |slot| slot.suspect = true);
+        if let Err(error) = marker::write(&self.folder, Left::Open, shared.options.boot_id.as_deref(), true) {
+            tracing::warn!(folder = %self.folder.display(), %error, "the marker cannot be written");
+        }
     }
 
     /// The file has been used for a while: a later crash will not be its fault.
@@ -351,4 +360,27 @@ fn sync_and_mark(folder: &Path, boot_id: Option<&str>) -> io::Result<()> {
 /// Bytes a partition's file occupies on disk; zero when it cannot be told.
 pub(crate) fn disk_usage(folder: &Path) -> u64 {
     fs::metadata(folder.join(DATA_FILE)).map_or(0, |metadata| metadata.blocks() * 512)
+}
+
+#[cfg(test)]
+mod tests {
+    use processor_engine::topology::Stage;
+
+    use super::*;
+
+    #[test]
+    fn a_doubt_is_left_for_the_next_process_unless_the_file_is_known_to_be_damaged() {
+        let directory = tempfile::tempdir().unwrap();
+        let partition = StatePartition { stage: Stage(0), partition: 0 };
+        let mut store = LocalStore::open(Options::new(directory.path(), "application", "cluster", ["source"])).unwrap();
+        drop(store.open(partition).unwrap());
+        let (lease, _) = store.shared.lease(partition).unwrap();
+        let marker = || marker::read(lease.folder()).unwrap().unwrap();
+        assert!(!marker().suspect);
+        lease.report_doubt();
+        assert_eq!((marker().left, marker().suspect), (Left::Open, true));
+        lease.report_damage("test");
+        lease.report_doubt();
+        assert_eq!(marker().left, Left::Damaged);
+    }
 }
