@@ -117,10 +117,12 @@ impl Cluster for KafkaCluster {
         let name = self.topics.name(partition.topic).to_owned();
         let deadline = Instant::now() + watermarks::PATIENCE;
         loop {
+            let asked = Instant::now();
             let fetched = watermarks::fetch(&self.queries()?.client, &name, partition.partition, PER_CLIENT);
             let Err(Failure::Rebuild(what)) = fetched else { return fetched };
             self.queries = None;
-            if Instant::now() >= deadline {
+            // An answer that came sooner is one that waiting does not change.
+            if asked.elapsed() < PER_CLIENT || Instant::now() >= deadline {
                 return Err(self.missing(&name, partition.partition)?.unwrap_or(Failure::Rebuild(what)));
             }
         }
