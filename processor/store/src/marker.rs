@@ -31,41 +31,17 @@ pub(crate) struct Marker {
     pub(crate) left: Left,
     /// The boot it was last open under; `None` where the system does not say.
     pub(crate) boot_id: Option<String>,
-    /// Opened after a crash without having been read as a whole, and not proven by use since: if the process crashes
-    /// again, the file may be the reason.
-    #[serde(default)]
-    pub(crate) suspect: bool,
 }
 
-/// What a marker allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trust {
-    /// Closed and synced.
-    Closed,
-    /// A process was killed or crashed, the machine was not: all its writes are in the page cache or on disk.
-    Crashed,
-    /// As above, for the second time in a row: a damaged file may be the reason, and would be again.
-    CrashedAgain,
-    /// Not to be used, because of this.
-    Nothing(&'static str),
-}
-
-/// Judges what a marker says under the boot that runs now.
-pub(crate) fn judge(marker: Option<&Marker>, boot_id: Option<&str>) -> Trust {
-    let Some(marker) = marker else {
-        return Trust::Nothing("it has no readable marker");
-    };
+/// Whether what a marker says allows to use the file under the boot that runs now; the error says why not.
+pub(crate) fn judge(marker: Option<&Marker>, boot_id: Option<&str>) -> Result<(), &'static str> {
+    let marker = marker.ok_or("it has no readable marker")?;
     match marker.left {
-        Left::Closed => Trust::Closed,
-        Left::Damaged => Trust::Nothing("it was found to be damaged"),
-        Left::Open if boot_id.is_some() && marker.boot_id.as_deref() == boot_id => {
-            if marker.suspect {
-                Trust::CrashedAgain
-            } else {
-                Trust::Crashed
-            }
-        }
-        Left::Open => Trust::Nothing("the machine was restarted while it was open"),
+        Left::Closed => Ok(()),
+        Left::Damaged => Err("it was found to be damaged"),
+        // A process was killed or crashed, the machine was not: all its writes are in the page cache or on disk.
+        Left::Open if boot_id.is_some() && marker.boot_id.as_deref() == boot_id => Ok(()),
+        Left::Open => Err("the machine was restarted while it was open"),
     }
 }
 
@@ -76,8 +52,8 @@ pub(crate) fn read(folder: &Path) -> io::Result<Option<Marker>> {
 }
 
 /// Writes the marker of a partition's folder, durably.
-pub(crate) fn write(folder: &Path, left: Left, boot_id: Option<&str>, suspect: bool) -> io::Result<()> {
-    let marker = Marker { left, boot_id: boot_id.map(str::to_owned), suspect };
+pub(crate) fn write(folder: &Path, left: Left, boot_id: Option<&str>) -> io::Result<()> {
+    let marker = Marker { left, boot_id: boot_id.map(str::to_owned) };
     if read(folder)?.as_ref() == Some(&marker) {
         // Its content was synced before it got its name; the name may not have been.
         return sync_folder(folder);
@@ -98,16 +74,15 @@ mod tests {
 
     #[test]
     fn only_a_closed_file_is_trusted_under_another_boot() {
-        let marker = |left, boot: Option<&str>| Marker { left, boot_id: boot.map(str::to_owned), suspect: false };
+        let judge =
+            |left, boot: Option<&str>, now| judge(Some(&Marker { left, boot_id: boot.map(str::to_owned) }), now);
         let now = Some("now");
-        assert_eq!(judge(Some(&marker(Left::Open, now)), now), Trust::Crashed);
-        let suspect = Marker { suspect: true, ..marker(Left::Open, now) };
-        assert_eq!(judge(Some(&suspect), now), Trust::CrashedAgain);
-        assert_eq!(judge(Some(&marker(Left::Closed, Some("then"))), now), Trust::Closed);
-        for refused in [marker(Left::Open, Some("then")), marker(Left::Open, None), marker(Left::Damaged, now)] {
-            assert!(matches!(judge(Some(&refused), now), Trust::Nothing(_)), "{refused:?}");
+        assert!(judge(Left::Open, now, now).is_ok());
+        assert!(judge(Left::Closed, Some("then"), now).is_ok());
+        for (left, boot) in [(Left::Open, Some("then")), (Left::Open, None), (Left::Damaged, now)] {
+            assert!(judge(left, boot, now).is_err(), "{left:?} {boot:?}");
         }
-        assert!(matches!(judge(None, now), Trust::Nothing(_)));
-        assert!(matches!(judge(Some(&marker(Left::Open, None)), None), Trust::Nothing(_)));
+        assert!(judge(Left::Open, None, None).is_err());
+        assert!(super::judge(None, now).is_err());
     }
 }

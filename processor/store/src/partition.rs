@@ -23,8 +23,6 @@ pub const STATE_KEY_SIZE: &str = "STATE_KEY_SIZE";
 /// A value is longer than the store can hold (16 MiB).
 pub const STATE_VALUE_SIZE: &str = "STATE_VALUE_SIZE";
 
-/// Batches after which a file opened after a crash counts as sound.
-const PROVING_BATCHES: u64 = 256;
 const LONGEST_VALUE: usize = 16 << 20;
 /// Keys the filter's build reads per batch, beyond twice the batch: some milliseconds.
 const BUILD_STEP: usize = 10_000;
@@ -35,8 +33,6 @@ pub struct LocalPartition {
     environment: Option<Environment>,
     filter: Filter,
     batch: u64,
-    /// Batches since it was opened.
-    applied: u64,
     map_size: usize,
     folder: PathBuf,
     lease: Lease,
@@ -57,7 +53,7 @@ impl LocalPartition {
     pub(crate) fn open(lease: Lease, map_size: usize) -> Result<Self, (Lease, Trouble)> {
         let folder = lease.folder().to_owned();
         let filter = Filter::default();
-        let mut partition = Self { environment: None, filter, batch: 0, applied: 0, map_size, folder, lease };
+        let mut partition = Self { environment: None, filter, batch: 0, map_size, folder, lease };
         match partition.open_environment() {
             Ok(()) => Ok(partition),
             Err(trouble) => {
@@ -265,12 +261,6 @@ impl PartitionStore for LocalPartition {
         }
         self.write_with_room(writes, &row).map_err(|trouble| self.failure(trouble))?;
         self.batch += 1;
-        self.applied += 1;
-        if self.applied == PROVING_BATCHES
-            && let Err(error) = self.lease.report_proven()
-        {
-            tracing::warn!(folder = %self.folder.display(), %error, "the marker cannot be written");
-        }
         self.advance_filter(BUILD_STEP + 2 * writes.len()).map_err(|trouble| self.failure(trouble))
     }
 

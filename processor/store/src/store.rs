@@ -16,22 +16,10 @@ use processor_engine::{Failure, StatePartition};
 
 use crate::directory::{APPLICATION_ID_INVALID, Directory, is_plain_name};
 use crate::environment::DATA_FILE;
-use crate::marker::{self, Left, Trust};
+use crate::marker::{self, Left};
 use crate::partition::{LocalPartition, remove_files};
 use crate::trouble::{Trouble, io_failure};
 use crate::verify;
-
-/// When a partition's whole file is read and checked before use. Its header and size always are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Verification {
-    /// Only when the process that had it open crashed twice in a row: a damaged file may be the reason, and would be
-    /// again. A first crash is no reason to make a restart depend on the size of the state (reading 20 million ids
-    /// takes seconds): a process that dies leaves whole batches, and every row read carries a checksum.
-    #[default]
-    AfterCrashes,
-    /// Whenever a process opens it for the first time.
-    Always,
-}
 
 /// What a store needs to know.
 #[derive(Debug, Clone)]
@@ -49,8 +37,6 @@ pub struct Options {
     pub map_size: usize,
     /// How long a worker waits for another one to let go of a partition.
     pub handover: Duration,
-    /// See [`Verification`].
-    pub verification: Verification,
     /// The id of the running boot, where it is not the system's own (tests); see the crate's documentation.
     pub boot_id: Option<String>,
 }
@@ -70,7 +56,6 @@ impl Options {
             stages: stages.into_iter().map(Into::into).collect(),
             map_size: 64 << 30,
             handover: Duration::from_secs(30),
-            verification: Verification::default(),
             boot_id: marker::current_boot_id(),
         }
     }
@@ -98,20 +83,16 @@ struct Slot {
     file: FileState,
     /// Its marker says `open`, written by this process.
     marked: bool,
-    /// Its marker says so, too; see [`marker::Marker::suspect`].
-    suspect: bool,
 }
 
 /// What this process has found a partition's file to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum FileState {
-    /// Not opened yet.
+    /// Not opened yet, or something went wrong with it since.
     #[default]
     Unknown,
     /// Opened, and nothing went wrong since.
     Sound,
-    /// Something went wrong with it.
-    Doubted,
 }
 
 impl LocalStore {
@@ -146,7 +127,7 @@ impl LocalStore {
             let folder = self.shared.folder(*partition);
             sync_and_mark(&folder, self.shared.options.boot_id.as_deref())
                 .map_err(|error| io_failure(&folder, &error))?;
-            (slot.marked, slot.suspect) = (false, false);
+            slot.marked = false;
         }
         Ok(())
     }
@@ -183,20 +164,14 @@ impl StateStore for LocalStore {
         let folder = lease.folder().to_owned();
         let refused = |error: io::Error| io_failure(&folder, &error);
         fs::create_dir_all(&folder).map_err(refused)?;
-        let mut suspect = slot.suspect;
-        if slot.file != FileState::Sound {
-            suspect = match shared.judge(&folder, slot.file == FileState::Doubted).map_err(refused)? {
-                Judgement::Proven => false,
-                Judgement::Plausible => true,
-                Judgement::Unusable(reason) => {
-                    discard(&folder, &reason).map_err(refused)?;
-                    false
-                }
-            };
+        if slot.file != FileState::Sound
+            && let Err(reason) = shared.judge(&folder).map_err(refused)?
+        {
+            discard(&folder, &reason).map_err(refused)?;
         }
-        if !slot.marked || suspect != slot.suspect {
-            marker::write(&folder, Left::Open, shared.options.boot_id.as_deref(), suspect).map_err(refused)?;
-            shared.update(partition, |slot| (slot.marked, slot.suspect) = (true, suspect));
+        if !slot.marked {
+            marker::write(&folder, Left::Open, shared.options.boot_id.as_deref()).map_err(refused)?;
+            shared.update(partition, |slot| slot.marked = true);
         }
         let map_size = shared.options.map_size.next_multiple_of(1 << 16);
         let opened = match LocalPartition::open(lease, map_size) {
@@ -252,35 +227,17 @@ impl Shared {
         Ok((lease, *slot))
     }
 
-    /// Whether what lies in the folder may be used.
-    fn judge(&self, folder: &Path, doubted: bool) -> io::Result<Judgement> {
+    /// Whether what lies in the folder may be used; the inner error says why not.
+    fn judge(&self, folder: &Path) -> io::Result<Result<(), String>> {
         let file = folder.join(DATA_FILE);
         if !file.try_exists()? {
-            return Ok(Judgement::Proven);
+            return Ok(Ok(()));
         }
-        let trust = marker::judge(marker::read(folder)?.as_ref(), self.options.boot_id.as_deref());
-        let asked = doubted || self.options.verification == Verification::Always;
-        let thorough = match trust {
-            Trust::Nothing(reason) => return Ok(Judgement::Unusable(reason.to_owned())),
-            Trust::CrashedAgain => true,
-            Trust::Crashed | Trust::Closed => asked,
-        };
-        Ok(match verify::check(&file, thorough)? {
-            Err(reason) => Judgement::Unusable(reason),
-            Ok(()) if trust == Trust::Crashed && !thorough => Judgement::Plausible,
-            Ok(()) => Judgement::Proven,
-        })
+        match marker::judge(marker::read(folder)?.as_ref(), self.options.boot_id.as_deref()) {
+            Ok(()) => verify::check(&file),
+            Err(reason) => Ok(Err(reason.to_owned())),
+        }
     }
-}
-
-/// What is to be done with a file.
-enum Judgement {
-    /// Use it.
-    Proven,
-    /// Use it, and look closer should the process crash again.
-    Plausible,
-    /// Discard it, because of this.
-    Unusable(String),
 }
 
 /// A partition handed to one worker, until dropped.
@@ -304,34 +261,14 @@ impl Lease {
             slot.file = FileState::Unknown;
             slot.marked = false;
         });
-        if let Err(error) = marker::write(&self.folder, Left::Damaged, self.shared.options.boot_id.as_deref(), false) {
+        if let Err(error) = marker::write(&self.folder, Left::Damaged, self.shared.options.boot_id.as_deref()) {
             tracing::warn!(%folder, %error, "the marker cannot be written");
         }
     }
 
-    /// Has the whole file checked when it is opened next, also by another process.
+    /// Has the file checked again when it is opened next; another process checks it anyway.
     pub(crate) fn report_doubt(&self) {
-        let shared = &self.shared;
-        shared.update(self.partition, |slot| slot.file = FileState::Doubted);
-        // A marker that says `damaged` says more.
-        if !shared.slots().get(&self.partition).is_some_and(|slot| slot.marked) {
-            return;
-        }
-        shared.update(self.partition, |slot| slot.suspect = true);
-        if let Err(error) = marker::write(&self.folder, Left::Open, shared.options.boot_id.as_deref(), true) {
-            tracing::warn!(folder = %self.folder.display(), %error, "the marker cannot be written");
-        }
-    }
-
-    /// The file has been used for a while: a later crash will not be its fault.
-    pub(crate) fn report_proven(&self) -> io::Result<()> {
-        let shared = &self.shared;
-        if !shared.slots().get(&self.partition).is_some_and(|slot| slot.suspect && slot.marked) {
-            return Ok(());
-        }
-        marker::write(&self.folder, Left::Open, shared.options.boot_id.as_deref(), false)?;
-        shared.update(self.partition, |slot| slot.suspect = false);
-        Ok(())
+        self.shared.update(self.partition, |slot| slot.file = FileState::Unknown);
     }
 }
 
@@ -354,33 +291,10 @@ fn sync_and_mark(folder: &Path, boot_id: Option<&str>) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     }
-    marker::write(folder, Left::Closed, boot_id, false)
+    marker::write(folder, Left::Closed, boot_id)
 }
 
 /// Bytes a partition's file occupies on disk; zero when it cannot be told.
 pub(crate) fn disk_usage(folder: &Path) -> u64 {
     fs::metadata(folder.join(DATA_FILE)).map_or(0, |metadata| metadata.blocks() * 512)
-}
-
-#[cfg(test)]
-mod tests {
-    use processor_engine::topology::Stage;
-
-    use super::*;
-
-    #[test]
-    fn a_doubt_is_left_for_the_next_process_unless_the_file_is_known_to_be_damaged() {
-        let directory = tempfile::tempdir().unwrap();
-        let partition = StatePartition { stage: Stage(0), partition: 0 };
-        let mut store = LocalStore::open(Options::new(directory.path(), "application", "cluster", ["source"])).unwrap();
-        drop(store.open(partition).unwrap());
-        let (lease, _) = store.shared.lease(partition).unwrap();
-        let marker = || marker::read(lease.folder()).unwrap().unwrap();
-        assert!(!marker().suspect);
-        lease.report_doubt();
-        assert_eq!((marker().left, marker().suspect), (Left::Open, true));
-        lease.report_damage("test");
-        lease.report_doubt();
-        assert_eq!(marker().left, Left::Damaged);
-    }
 }

@@ -36,10 +36,9 @@ const TREE_INTEGER_KEYS: u16 = 0x08;
 /// Deeper than any tree LMDB can walk (`CURSOR_STACK`).
 const DEEPEST: u16 = 32;
 
-/// Says whether the file is sound; the inner error says what is not. Unless `thorough`, only the headers
-/// and the length are looked at; a length that could be wrong is then looked into.
-pub(crate) fn check(path: &Path, thorough: bool) -> io::Result<Result<(), String>> {
-    match check_file(path, thorough) {
+/// Says whether the file is sound; the inner error says what is not.
+pub(crate) fn check(path: &Path) -> io::Result<Result<(), String>> {
+    match check_file(path) {
         Ok(()) => Ok(Ok(())),
         Err(Problem::Unsound(what)) => Ok(Err(what)),
         Err(Problem::Io(error)) => Err(error),
@@ -70,7 +69,7 @@ fn require(holds: bool, what: &str) -> Checked<()> {
     if holds { Ok(()) } else { Err(unsound(what)) }
 }
 
-fn check_file(path: &Path, thorough: bool) -> Checked<()> {
+fn check_file(path: &Path) -> Checked<()> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
     let meta = Meta::read(&file)?;
@@ -78,9 +77,6 @@ fn check_file(path: &Path, thorough: bool) -> Checked<()> {
     // The file may be shorter than the header says, by pages at the end that were never written because
     // they became free at once: not by most of it.
     require(meta.last_page <= pages.saturating_mul(2).saturating_add(4096), "the file is cut short")?;
-    if !thorough && meta.last_page < pages {
-        return Ok(());
-    }
     // Best effort: pages are read in key order, which is not the order on disk.
     let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::WillNeed);
     let page_size = usize::try_from(meta.page_size).map_err(|_| unsound("the page size is odd"))?;

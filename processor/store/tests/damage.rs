@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use processor_engine::Failure;
 use processor_engine::store::{PartitionStore, StateStore};
-use processor_store::{LocalStore, Options, Verification};
+use processor_store::{LocalStore, Options};
 use support::*;
 
 /// Set for the child process that is going to be killed.
@@ -166,12 +166,19 @@ fn a_truncated_file_is_whole_or_discarded_even_when_it_was_closed() {
 }
 
 #[test]
-fn a_flipped_bit_is_noticed_or_harmless_when_the_process_crashes_again() {
-    let directory = filled(false);
-    assert_eq!(prefix(options(directory.path())), LAST);
+fn a_flipped_bit_is_noticed_or_harmless_after_a_crash() {
+    flip_bits_one_by_one(&filled(false));
+}
+
+#[test]
+fn a_flipped_bit_is_noticed_or_harmless_in_a_closed_file() {
+    flip_bits_one_by_one(&filled(true));
+}
+
+fn flip_bits_one_by_one(directory: &tempfile::TempDir) {
     let file = data_file(directory.path());
     let marker = file.with_file_name("marker.json");
-    let crashed_twice = fs::read(&marker).unwrap();
+    let left = fs::read(&marker).unwrap();
     let content = fs::read(&file).unwrap();
     let mut random = Random(11);
     let (mut discarded, mut flips) = (0, Vec::new());
@@ -183,40 +190,12 @@ fn a_flipped_bit_is_noticed_or_harmless_when_the_process_crashes_again() {
         let mut broken = content.clone();
         broken[flip / 8] ^= 1 << (flip % 8);
         fs::write(&file, &broken).unwrap();
-        fs::write(&marker, &crashed_twice).unwrap();
+        fs::write(&marker, &left).unwrap();
         let found = prefix(options(directory.path()));
         assert!([0, LAST - 1, LAST].contains(&found), "bit {flip}: {found}");
         discarded += usize::from(found == 0);
     }
     assert!(discarded * 4 > flips.len(), "{discarded} of {}", flips.len());
-}
-
-#[test]
-fn only_a_second_crash_in_a_row_has_the_whole_file_read() {
-    let directory = filled(false);
-    let file = data_file(directory.path());
-    let sequence = |directory: &Path| {
-        let store = open(directory);
-        open_partition(&store, 0).progress().unwrap().map(|progress| progress.mark.sequence)
-    };
-    flip_values_of(&file, LAST);
-    assert_eq!(sequence(directory.path()), Some(LAST), "after one crash the file is used as it is");
-    assert_eq!(sequence(directory.path()), None, "after the second it is read, found damaged and discarded");
-}
-
-#[test]
-fn a_file_that_was_used_for_a_while_after_a_crash_is_suspected_no_more() {
-    let directory = filled(false);
-    {
-        let store = open(directory.path());
-        let mut state = open_partition(&store, 0);
-        for number in LAST + 1..=LAST + 256 {
-            apply(&mut state, &batch(number), &progress(number)).unwrap();
-        }
-    }
-    flip_values_of(&data_file(directory.path()), LAST);
-    let store = open(directory.path());
-    assert_eq!(open_partition(&store, 0).progress().unwrap(), Some(progress(LAST + 256)));
 }
 
 /// Breaks the values that a batch has written, and nothing else.
@@ -230,13 +209,11 @@ fn flip_values_of(file: &Path, number: u64) {
 }
 
 #[test]
-fn a_flipped_bit_in_a_value_read_later_is_reported_and_the_partition_discarded() {
+fn a_flipped_bit_in_a_value_of_an_open_file_is_reported_and_the_partition_discarded() {
     let directory = filled(true);
-    flip_values_of(&data_file(directory.path()), LAST);
-    let always = Options { verification: Verification::Always, ..options(directory.path()) };
-    let store = LocalStore::open(options(directory.path())).unwrap();
+    let store = open(directory.path());
     let state = open_partition(&store, 0);
-    assert_eq!(state.progress().unwrap(), Some(progress(LAST)));
+    flip_values_of(&data_file(directory.path()), LAST);
     assert!(matches!(state.get(&id(LAST * KEYS_PER_BATCH), &mut Vec::new()), Err(Failure::Rebuild(_))));
     drop(state);
     let mut state = store.clone().open(partition(0)).unwrap();
@@ -244,16 +221,15 @@ fn a_flipped_bit_in_a_value_read_later_is_reported_and_the_partition_discarded()
     apply(&mut state, &batch(1), &progress(1)).unwrap();
     drop(state);
     drop(store);
-    assert_eq!(prefix(always), 1);
+    assert_eq!(prefix(options(directory.path())), 1);
 }
 
 #[test]
 fn whatever_the_store_writes_passes_verification() {
     let directory = tempfile::tempdir().unwrap();
-    let always = || Options { verification: Verification::Always, ..options(directory.path()) };
     let mut random = Random(3);
     for round in 1..=25 {
-        let store = LocalStore::open(always()).unwrap();
+        let store = open(directory.path());
         let mut state = open_partition(&store, 0);
         let expected = (round > 1).then(|| progress(round - 1));
         assert_eq!(state.progress().unwrap(), expected, "round {round}");
