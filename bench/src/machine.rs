@@ -56,6 +56,12 @@ fn busy() -> Option<f64> {
     (all > 0).then(|| 1.0 - number(idle) / number(all))
 }
 
+/// CPU time that all processes of the machine have used since it was started, in seconds.
+pub fn busy_s() -> Option<f64> {
+    let (idle, all) = cpu_times(&fs::read_to_string("/proc/stat").ok()?)?;
+    Some(number(all.saturating_sub(idle)) / number(rustix::param::clock_ticks_per_second()))
+}
+
 /// Idle (waiting for disks included) and total CPU time of `/proc/stat`, in clock ticks.
 fn cpu_times(stat: &str) -> Option<(u64, u64)> {
     let times: Vec<u64> = stat

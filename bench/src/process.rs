@@ -105,11 +105,10 @@ impl Process {
     /// What it used so far; call it before it ends.
     pub fn usage(&self) -> Result<Usage> {
         let pid = self.child.id();
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("{} is gone", self.name))?;
-        let ticks = cpu_ticks(&stat).with_context(|| format!("unexpected content of /proc/{pid}/stat"))?;
+        let cpu_s = cpu_seconds(&pid.to_string()).with_context(|| format!("{} is gone", self.name))?;
         let megabytes = |kilobytes: u64| number(kilobytes) / 1024.0;
         Ok(Usage {
-            cpu_s: number(ticks) / number(rustix::param::clock_ticks_per_second()),
+            cpu_s,
             peak_private_mb: megabytes(self.private_kb.load(Ordering::Relaxed)),
             peak_rss_mb: megabytes(status_kb(pid, "VmHWM:").unwrap_or_default()),
         })
@@ -159,6 +158,12 @@ fn status_kb(pid: u32, field: &str) -> Option<u64> {
 /// A field of `/proc/<pid>/status` in kB.
 fn field_kb(status: &str, field: &str) -> Option<u64> {
     status.lines().find_map(|line| line.strip_prefix(field))?.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+/// CPU time a process has used so far, in seconds; `self` is this one.
+pub fn cpu_seconds(pid: &str) -> Option<f64> {
+    let ticks = cpu_ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
+    Some(number(ticks) / number(rustix::param::clock_ticks_per_second()))
 }
 
 /// `utime` + `stime` of `/proc/<pid>/stat`, in clock ticks. The program's name, in parentheses, may hold anything.

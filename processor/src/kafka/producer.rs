@@ -5,7 +5,9 @@
 //! commits with a report missing. Guards engine rules 5 (offsets come from delivery reports) and 6.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use processor_engine::cluster::{Delivered, NewRecord, OffsetToCommit, TransactionalProducer};
@@ -25,6 +27,9 @@ use super::topics::Topics;
 
 /// Longest pause between two attempts to queue a record, and between repetitions of a retriable request.
 const BACKOFF: Duration = Duration::from_millis(1);
+
+/// How long the flush beside another call goes on before it looks whether that has ended.
+const FLUSH_SLICE: Duration = Duration::from_millis(5);
 
 /// A transactional producer; see [`TransactionalProducer`].
 pub struct KafkaProducer {
@@ -150,7 +155,7 @@ impl KafkaProducer {
             if !error.retriable || error.fatal || Instant::now() >= deadline {
                 return Err(producer.failure(&error, "initialising transactions"));
             }
-            std::thread::sleep(BACKOFF);
+            thread::sleep(BACKOFF);
         }
     }
 
@@ -164,10 +169,25 @@ impl KafkaProducer {
         loop {
             match call(deadline.saturating_duration_since(Instant::now())) {
                 Ok(()) => return Ok(()),
-                Err(error) if error.may_be_repeated() && Instant::now() < deadline => std::thread::sleep(BACKOFF),
+                Err(error) if error.may_be_repeated() && Instant::now() < deadline => thread::sleep(BACKOFF),
                 Err(error) => return Err(self.failure(&error, doing)),
             }
         }
+    }
+
+    /// Has everything that is queued sent while `call` waits for something else: records linger to be sent in few, large
+    /// batches, and without this they would wait for two answers of the coordinators more.
+    fn sending_meanwhile<T>(&self, call: impl FnOnce() -> T) -> T {
+        let done = AtomicBool::new(false);
+        let client = self.client();
+        thread::scope(|scope| {
+            let flush = || while !done.load(Ordering::Relaxed) && ffi::flush(client, FLUSH_SLICE).is_err() {};
+            // Without a thread it only takes longer.
+            let _ = thread::Builder::new().name("flush".to_owned()).spawn_scoped(scope, flush);
+            let result = call();
+            done.store(true, Ordering::Relaxed);
+            result
+        })
     }
 
     /// Classifies an error; a producer that failed fatally keeps the reason, which says more than the call's.
@@ -231,7 +251,7 @@ impl TransactionalProducer for KafkaProducer {
                     if error.code == RDKafkaErrorCode::QueueFull
                         && Instant::now() < *deadline.get_or_insert_with(|| Instant::now() + self.timeout) =>
                 {
-                    std::thread::sleep(BACKOFF);
+                    thread::sleep(BACKOFF);
                 }
                 Err(error) => {
                     // Refused outside a healthy transaction: a report says why, if one has come in.
@@ -253,7 +273,9 @@ impl TransactionalProducer for KafkaProducer {
             ffi::add_offset(&mut list, topic, next.input.partition, next.offset, next.leader_epoch, &next.metadata)
                 .map_err(|error| Failure::Abort(format!("offset {} of {topic}: {error}", next.offset)))?;
         }
-        self.repeat("sending offsets", |timeout| ffi::send_offsets(self.client(), &list, member, timeout))
+        self.sending_meanwhile(|| {
+            self.repeat("sending offsets", |timeout| ffi::send_offsets(self.client(), &list, member, timeout))
+        })
     }
 
     fn flush(&mut self) -> Result<Vec<Delivered>, Failure> {
