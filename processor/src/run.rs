@@ -4,7 +4,7 @@
 //! its clients and its partitions' state; they share nothing but the store's directory and the metrics. The
 //! first worker that must stop takes the process with it: crash-only, because a restart replays only a gap.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -76,6 +76,9 @@ pub fn run(settings: Run, kafka: &KafkaTables) -> Result<(), Coded> {
     );
     // The engine tries again; waiting inside would keep the worker from polling.
     options.handover = HANDOVER;
+    // While a worker writes its state, the brokers have nothing to do for it: it may use their core.
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    options.apply_threads = (cores / usize::from(settings.workers)).clamp(1, 4);
     let plan = Plan {
         application: application_settings(&settings, &provided)?,
         // Well before the changelogs may have forgotten a tombstone.

@@ -4,6 +4,7 @@
 //! both in one atomic batch, after the Kafka commit. The changelog is the durable copy: a store may lose
 //! its tail, or everything, but never half a batch (invariant 5, engine rule 5).
 
+use crate::changes::Changes;
 use crate::failure::Failure;
 use crate::mark::Progress;
 use crate::topology::StatePartition;
@@ -36,6 +37,24 @@ pub trait PartitionStore {
     fn clear(&mut self) -> Result<(), Failure>;
 }
 
+/// What a commit changed in one partition.
+#[derive(Debug)]
+pub struct Batch<'a, P> {
+    /// Its store.
+    pub store: &'a mut P,
+    /// What changed.
+    pub changes: &'a Changes,
+    /// Progress once that is applied.
+    pub progress: Progress,
+}
+
+impl<P: PartitionStore> Batch<'_, P> {
+    /// See [`PartitionStore::apply`].
+    pub fn apply(&mut self) -> Result<(), Failure> {
+        self.store.apply(&self.changes.sorted(), &self.progress)
+    }
+}
+
 /// Opens and closes partitions of the store of one process.
 pub trait StateStore {
     /// An open partition. Dropping it closes it; another worker of the process may then open it.
@@ -46,4 +65,36 @@ pub trait StateStore {
     /// # Errors
     /// [`Failure::Busy`] while another worker of the process has it; [`Failure::Stop`] when the state belongs to another application or another, newer format.
     fn open(&mut self, partition: StatePartition) -> Result<Self::Partition, Failure>;
+
+    /// Applies the batches of one commit, in any order or at the same time. Each is atomic by itself, and one that fails
+    /// keeps no other from being applied; of several failures one that stops the process is returned.
+    fn apply(&self, batches: Vec<Batch<'_, Self::Partition>>) -> Result<(), Failure> {
+        batches.into_iter().map(|mut batch| batch.apply()).fold(Ok(()), worse)
+    }
+}
+
+/// What two applied batches came to.
+pub fn worse(one: Result<(), Failure>, other: Result<(), Failure>) -> Result<(), Failure> {
+    match (&one, &other) {
+        (Err(Failure::Stop(_)), _) | (_, Ok(())) => one,
+        (Ok(()), _) | (_, Err(Failure::Stop(_))) => other,
+        (Err(_), Err(_)) => one,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_failures_the_one_that_stops_the_process_counts() {
+        let (rebuild, stop) = (Err(Failure::Rebuild("r".into())), Err(Failure::stop("S", "s", "s")));
+        for other in [Ok(()), rebuild.clone(), stop.clone()] {
+            assert_eq!(worse(stop.clone(), other.clone()), stop);
+            assert_eq!(worse(other, stop.clone()), stop);
+        }
+        assert_eq!(worse(Ok(()), rebuild.clone()), rebuild);
+        assert_eq!(worse(rebuild.clone(), Ok(())), rebuild);
+        assert_eq!(worse(Ok(()), Ok(())), Ok(()));
+    }
 }

@@ -181,7 +181,13 @@ impl KafkaProducer {
         let done = AtomicBool::new(false);
         let client = self.client();
         thread::scope(|scope| {
-            let flush = || while !done.load(Ordering::Relaxed) && ffi::flush(client, FLUSH_SLICE).is_err() {};
+            let flush = || {
+                loop {
+                    if ffi::flush(client, FLUSH_SLICE).is_ok() || done.load(Ordering::Relaxed) {
+                        return;
+                    }
+                }
+            };
             // Without a thread it only takes longer.
             let _ = thread::Builder::new().name("flush".to_owned()).spawn_scoped(scope, flush);
             let result = call();

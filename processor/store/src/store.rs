@@ -9,9 +9,10 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
-use processor_engine::store::StateStore;
+use processor_engine::store::{Batch, StateStore, worse};
 use processor_engine::{Failure, StatePartition};
 
 use crate::directory::{APPLICATION_ID_INVALID, Directory, is_plain_name};
@@ -20,6 +21,9 @@ use crate::marker::{self, Left};
 use crate::partition::{LocalPartition, remove_files};
 use crate::trouble::{Trouble, io_failure};
 use crate::verify;
+
+/// Changes of a commit from which on a thread is worth its start (some 50 µs; a change takes about 2).
+const WORTH_A_THREAD: usize = 2_000;
 
 /// What a store needs to know.
 #[derive(Debug, Clone)]
@@ -37,12 +41,14 @@ pub struct Options {
     pub map_size: usize,
     /// How long a worker waits for another one to let go of a partition.
     pub handover: Duration,
+    /// Threads among which a worker shares the batches of a large commit, itself included.
+    pub apply_threads: usize,
     /// The id of the running boot, where it is not the system's own (tests); see the crate's documentation.
     pub boot_id: Option<String>,
 }
 
 impl Options {
-    /// Options with the defaults: 64 GiB of address space, 30 seconds of waiting.
+    /// Options with the defaults: 64 GiB of address space, 30 seconds of waiting, no further thread.
     pub fn new(
         state_dir: impl Into<PathBuf>,
         application_id: impl Into<String>,
@@ -56,6 +62,7 @@ impl Options {
             stages: stages.into_iter().map(Into::into).collect(),
             map_size: 64 << 30,
             handover: Duration::from_secs(30),
+            apply_threads: 1,
             boot_id: marker::current_boot_id(),
         }
     }
@@ -184,6 +191,28 @@ impl StateStore for LocalStore {
         let opened = opened.map_err(|(_, trouble)| trouble.into_failure(&folder))?;
         shared.update(partition, |slot| slot.file = FileState::Sound);
         Ok(opened)
+    }
+
+    fn apply(&self, batches: Vec<Batch<'_, LocalPartition>>) -> Result<(), Failure> {
+        let changes: usize = batches.iter().map(|batch| batch.changes.len()).sum();
+        let helpers = if changes < WORTH_A_THREAD { 0 } else { self.shared.options.apply_threads.saturating_sub(1) };
+        let (batches, outcome) = (Mutex::new(batches), Mutex::new(Ok(())));
+        let take = || batches.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let apply = || {
+            while let Some(mut batch) = take() {
+                let applied = batch.apply();
+                let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
+                *outcome = worse(std::mem::replace(&mut *outcome, Ok(())), applied);
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 0..helpers {
+                // Without the thread it only takes longer.
+                let _ = thread::Builder::new().name("store".to_owned()).spawn_scoped(scope, apply);
+            }
+            apply();
+        });
+        outcome.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use processor_engine::Failure;
-use processor_engine::store::{PartitionStore, StateStore};
-use processor_store::LocalStore;
+use processor_engine::store::{Batch, PartitionStore, StateStore};
+use processor_engine::{Changes, Failure};
+use processor_store::{LocalStore, Options};
 use proptest::prelude::*;
 use support::*;
 
@@ -30,6 +30,34 @@ fn a_new_partition_has_no_progress_and_an_applied_batch_is_read_at_once() {
     assert_eq!(get(&state, &id(1)), None);
     assert_eq!((state.batches(), state.keys().unwrap()), (2, 2));
     assert!(state.disk_usage() > 0);
+}
+
+#[test]
+fn a_large_commit_shared_among_threads_is_applied_whole_and_a_failing_batch_keeps_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(Options { apply_threads: 3, ..options(directory.path()) }).unwrap();
+    let mut states: Vec<_> = (0..7).map(|number| open_partition(&store, number)).collect();
+    let changes: Vec<Changes> = (0..7_u64)
+        .map(|partition| {
+            let mut changes = Changes::default();
+            (0..1_000).for_each(|number| changes.insert(&id(number), Some(&(partition * number).to_be_bytes())));
+            if partition == 4 {
+                changes.insert(&[7; 600], Some(b"longer than any key can be"));
+            }
+            changes
+        })
+        .collect();
+    let batches = states.iter_mut().zip(&changes);
+    let batches = batches.map(|(store, changes)| Batch { store, changes, progress: progress(1) }).collect();
+    let failure = store.apply(batches).unwrap_err();
+    assert!(matches!(failure, Failure::Stop(stop) if stop.code == processor_store::STATE_KEY_SIZE));
+    for (partition, state) in (0_u64..).zip(&states) {
+        let applied = partition != 4;
+        assert_eq!(state.progress().unwrap(), applied.then(|| progress(1)), "partition {partition}");
+        let last = applied.then(|| (partition * 999).to_be_bytes().to_vec());
+        assert_eq!(get(state, &id(999)), last, "partition {partition}");
+        assert_eq!(state.keys().unwrap(), if applied { 1_000 } else { 0 }, "partition {partition}");
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::cluster::{Cluster, Delivered, GroupConsumer, OffsetToCommit, Transact
 use crate::failure::{Failure, Stop};
 use crate::mark::CommitMetadata;
 use crate::observer::{Event, Observer};
-use crate::store::{PartitionStore, StateStore};
+use crate::store::{Batch, StateStore};
 use crate::topology::StatePartition;
 
 impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> {
@@ -177,9 +177,9 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
     /// The commit is acknowledged: bring the store up to it.
     fn apply(&mut self, open: &Open, delivered: &[Delivered]) -> Result<(), Failure> {
         let now = self.cluster.now_ms();
-        let mut failed = None;
-        for (partition, touched) in &open.touched {
-            let Some(owned) = self.owned.get_mut(partition) else { continue };
+        let mut batches = Vec::with_capacity(open.touched.len());
+        for (partition, owned) in &mut self.owned {
+            let Some(touched) = open.touched.get(partition) else { continue };
             let changelog = self.topology.changelog_of(*partition);
             let last =
                 delivered.iter().find(|delivered| Some(delivered.target) == changelog).map(|delivered| delivered.last);
@@ -190,10 +190,9 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             owned.changelog_end = last + 1;
             owned.stored_ms = now;
             let progress = owned.progress(touched.mark, touched.leader_epoch, last + 1, now);
-            if let Err(failure) = owned.store.apply(&touched.overlay.sorted(), &progress) {
-                failed = Some(failure);
-            }
+            batches.push(Batch { store: &mut owned.store, changes: &touched.overlay, progress });
         }
+        let applied = self.stores.apply(batches);
         for owned in self.owned.values_mut().filter(|owned| owned.is_running()) {
             owned.refresh_offset = false;
         }
@@ -203,7 +202,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         let took = Duration::from_millis(now.saturating_sub(open.started_ms));
         self.observer.observe(&Event::Committed { records: open.records, partitions: open.touched.len(), took });
         // The commit stands; a store that missed it is behind and must be brought up from the changelog.
-        failed.map_or(Ok(()), |failure| Err(escalate(failure)))
+        applied.map_err(escalate)
     }
 
     /// Aborts the open transaction and rewinds every partition it touched to its mark.
