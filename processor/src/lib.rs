@@ -6,15 +6,19 @@
 //!
 //! # Layout
 //! - [`settings`]: the command line
+//! - [`program`]: from the command line to an exit code
 //! - [`run`]: `processor run`, from settings to workers
 //! - [`operator`]: `processor approve-sweep`, `processor source-emptied`
 //! - [`telemetry`], [`metrics`]: events to log lines and counters
 //! - [`kafka`]: the engine's `Cluster` on real brokers
 
 mod caught_up;
+#[cfg(feature = "fail-points")]
+pub mod fail_points;
 pub mod kafka;
 pub mod metrics;
 pub mod operator;
+pub mod program;
 pub mod run;
 pub mod settings;
 pub mod telemetry;

@@ -7,6 +7,7 @@
 //! - [`scenario`]: what is tested end to end, on any stack
 //! - [`demo`]: the system shown at work, for people
 //! - [`client`]: what scenarios do to the servers
+//! - [`proxy`]: requests that are lost, or arrive late
 //! - [`checker`]: whether every change was counted exactly once, from what is left of a run
 
 // Product names such as PostgreSQL and KRaft are not code.
@@ -17,5 +18,6 @@ pub mod client;
 pub mod compose;
 pub mod demo;
 pub mod native;
+pub mod proxy;
 pub mod scenario;
 pub mod stack;

@@ -10,7 +10,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use anyhow::{Result, anyhow};
 use tests::native::{NativeOptions, NativeStack};
-use tests::scenario::faults::{broker, connect, processor, refused, sink, source, target};
+use tests::proxy::Proxy;
+use tests::scenario::faults::{broker, connect, fail_points, network, processor, refused, sink, source, target};
 use tests::stack::Stack as _;
 
 type Shared<T> = OnceLock<std::result::Result<T, String>>;
@@ -40,6 +41,20 @@ fn hurt() -> Result<MutexGuard<'static, NativeStack>> {
     Ok(stack)
 }
 
+/// Three brokers behind a proxy, and the target; one test at a time goes through the proxy.
+fn proxied() -> Result<(MutexGuard<'static, NativeStack>, Proxy)> {
+    static STACK: Shared<Mutex<NativeStack>> = OnceLock::new();
+    let start = || {
+        let options = NativeOptions::brokers(3).with_target_database().with_proxied_listener();
+        options.start().map(Mutex::new).map_err(|error| format!("{error:#}"))
+    };
+    let stack = STACK.get_or_init(start).as_ref().map_err(|error| anyhow!("the stack did not start: {error}"))?;
+    // Nobody hurts its servers.
+    let stack = stack.lock().unwrap_or_else(PoisonError::into_inner);
+    let proxy = stack.proxy()?;
+    Ok((stack, proxy))
+}
+
 #[test]
 fn processors_killed_again_and_again_count_each_change_once() -> Result<()> {
     processor::killed_repeatedly(shared()?)
@@ -48,6 +63,24 @@ fn processors_killed_again_and_again_count_each_change_once() -> Result<()> {
 #[test]
 fn a_zombie_processor_adds_nothing_and_takes_nothing_away() -> Result<()> {
     processor::a_zombie(shared()?)
+}
+
+#[test]
+#[ignore = "make chaos"]
+fn a_processor_killed_at_every_step_of_a_transaction_counts_each_change_once() -> Result<()> {
+    fail_points::killed_at_every_step_of_a_transaction(shared()?)
+}
+
+#[test]
+#[ignore = "make chaos"]
+fn a_processor_killed_at_every_step_of_a_takeover_counts_each_change_once() -> Result<()> {
+    fail_points::killed_at_every_step_of_a_takeover(shared()?)
+}
+
+#[test]
+#[ignore = "make chaos"]
+fn a_processor_asleep_between_offsets_and_commit_counts_each_change_once() -> Result<()> {
+    fail_points::asleep_around_a_commit(shared()?)
 }
 
 #[test]
@@ -168,4 +201,52 @@ fn connect_killed_before_its_offsets_are_flushed_under_load_costs_no_change() ->
 #[ignore = "make chaos"]
 fn a_source_database_killed_under_load_costs_no_change() -> Result<()> {
     source::killed_under_load(&NativeStack::full()?)
+}
+
+#[test]
+fn a_commit_delivered_late_is_refused() -> Result<()> {
+    let (stack, proxy) = proxied()?;
+    network::commit_delivered_late(&*stack, &proxy)
+}
+
+#[test]
+#[ignore = "make chaos"]
+fn a_commit_delivered_after_its_sender_was_killed_is_refused() -> Result<()> {
+    let (stack, proxy) = proxied()?;
+    network::commit_delivered_after_its_sender_was_killed(&*stack, &proxy)
+}
+
+#[test]
+#[ignore = "make chaos"]
+fn records_and_offsets_delivered_late_cost_no_change() -> Result<()> {
+    let (stack, proxy) = proxied()?;
+    network::anything_else_delivered_late(&*stack, &proxy)
+}
+
+#[test]
+#[ignore = "make chaos"]
+fn lost_answers_to_commits_cost_no_change() -> Result<()> {
+    let (stack, proxy) = proxied()?;
+    network::answers_to_commits_lost(&*stack, &proxy)
+}
+
+#[test]
+#[ignore = "make chaos"]
+fn a_processor_cut_off_from_one_broker_costs_no_change() -> Result<()> {
+    let (stack, proxy) = proxied()?;
+    network::cut_off_from_one_broker(&*stack, &proxy)
+}
+
+#[test]
+#[ignore = "make chaos"]
+fn a_processor_cut_off_from_its_coordinators_costs_no_change() -> Result<()> {
+    let (stack, proxy) = proxied()?;
+    network::cut_off_from_the_coordinators(&*stack, &proxy)
+}
+
+#[test]
+#[ignore = "make chaos"]
+fn a_processor_cut_off_from_all_brokers_costs_no_change() -> Result<()> {
+    let (stack, proxy) = proxied()?;
+    network::cut_off_from_all_brokers(&*stack, &proxy)
 }

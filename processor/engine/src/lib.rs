@@ -17,6 +17,14 @@
 //! - [`failure`]: errors, by what the caller must do
 //! - [`observer`]: everything worth logging or counting, as typed events
 
+/// A place where a test may end or stop the process. Nothing unless compiled with the feature `fail-points`.
+macro_rules! fail_point {
+    ($name:literal) => {
+        #[cfg(feature = "fail-points")]
+        fail::fail_point!($name);
+    };
+}
+
 pub mod application;
 pub mod changes;
 pub mod cluster;

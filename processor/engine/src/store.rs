@@ -51,7 +51,9 @@ pub struct Batch<'a, P> {
 impl<P: PartitionStore> Batch<'_, P> {
     /// See [`PartitionStore::apply`].
     pub fn apply(&mut self) -> Result<(), Failure> {
-        self.store.apply(&self.changes.sorted(), &self.progress)
+        self.store.apply(&self.changes.sorted(), &self.progress)?;
+        fail_point!("store-partition-applied");
+        Ok(())
     }
 }
 

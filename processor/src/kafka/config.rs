@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use processor_engine::Topology;
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 use service::Coded;
 use service::configuration::{CLIENT_GUARANTEES, CONSUMER_GUARANTEES, KafkaTables, PRODUCER_GUARANTEES, Properties};
 
@@ -132,7 +133,11 @@ impl Settings {
         let mut config = self.base(&format!("producer-{turn}"));
         set(&mut config, PRODUCE);
         apply(&mut config, &self.properties.producer);
+        // Every broken connection, and not only those that librdkafka finds worth a line: the producer counts them.
+        let debug = config.get("debug").map_or_else(|| "broker".to_owned(), |own| format!("{own},broker"));
+        config.set_log_level(RDKafkaLogLevel::Debug);
         config
+            .set("debug", debug)
             .set("transactional.id", self.transactional_id(turn))
             .set("transaction.timeout.ms", self.transaction_timeout.as_millis().to_string())
             .set("enable.idempotence", "true")

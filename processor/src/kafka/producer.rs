@@ -2,10 +2,11 @@
 //!
 //! Owns one `transactional.id` from initialisation to fencing, and the delivery reports of the one
 //! transaction that may be open. Never retries a request that timed out (see [`super::errors`]), never
+//! begins a transaction after librdkafka may have repeated a request of the last one by itself, never
 //! commits with a report missing. Guards engine rules 5 (offsets come from delivery reports) and 6.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,6 +32,10 @@ const BACKOFF: Duration = Duration::from_millis(1);
 /// How long the flush beside another call goes on before it looks whether that has ended.
 const FLUSH_SLICE: Duration = Duration::from_millis(5);
 
+/// How long after the end of a transaction a broken connection may still be reported, by another thread. Shorter than
+/// any connection is idle before it is closed.
+const REPORTED_WITHIN: Duration = Duration::from_secs(1);
+
 /// A transactional producer; see [`TransactionalProducer`].
 pub struct KafkaProducer {
     outbox: Outbox<DeliveryContext>,
@@ -41,6 +46,23 @@ pub struct KafkaProducer {
     transaction: u16,
     /// Records queued in this transaction.
     sent: u64,
+    /// Of the last transaction.
+    ending: Option<Ending>,
+}
+
+/// From the moment a transaction's offsets were sent until its end was acknowledged.
+///
+/// librdkafka repeats a request whose connection broke, or whose answer did not come in time, and the call succeeds. The
+/// first copy may still be under way, and under transaction protocol v1 it would end whatever transaction the same
+/// producer has open when it arrives: half of it, committed. Only a new epoch makes the broker refuse it.
+#[derive(Debug)]
+struct Ending {
+    /// Broken connections before.
+    before: u64,
+    /// Broken connections when it was over.
+    after: u64,
+    /// When it was over.
+    at: Instant,
 }
 
 /// Reports of the open transaction.
@@ -56,6 +78,8 @@ struct Deliveries {
 struct DeliveryContext {
     base: Context,
     deliveries: Mutex<Deliveries>,
+    /// Connections that broke and requests that timed out so far.
+    interruptions: AtomicU64,
 }
 
 impl DeliveryContext {
@@ -67,6 +91,9 @@ impl DeliveryContext {
 
 impl ClientContext for DeliveryContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if matches!(facility, "FAIL" | "REQTMOUT") {
+            self.interruptions.fetch_add(1, Ordering::AcqRel);
+        }
         self.base.log(level, facility, message);
     }
 
@@ -141,11 +168,12 @@ impl KafkaProducer {
         timeout: Duration,
         patience: Duration,
     ) -> Result<Self, Failure> {
-        let context = DeliveryContext { base: Context::new("producer"), deliveries: Mutex::default() };
+        let (deliveries, interruptions) = (Mutex::default(), AtomicU64::new(0));
+        let context = DeliveryContext { base: Context::new("producer"), deliveries, interruptions };
         let client: ThreadedProducer<DeliveryContext> =
             config.create_with_context(context).map_err(|error| super::not_created("producer", &error))?;
         let outbox = Outbox::new(client, &topics.topology().topics).map_err(|error| Failure::Rebuild(error.text))?;
-        let producer = Self { outbox, topics, timeout, transaction: 0, sent: 0 };
+        let producer = Self { outbox, topics, timeout, transaction: 0, sent: 0, ending: None };
         let deadline = Instant::now() + patience;
         loop {
             let slice = timeout.min(deadline.saturating_duration_since(Instant::now()));
@@ -161,6 +189,30 @@ impl KafkaProducer {
 
     fn client(&self) -> &ThreadedProducer<DeliveryContext> {
         self.outbox.client()
+    }
+
+    fn interruptions(&self) -> u64 {
+        self.client().client().context().interruptions.load(Ordering::Acquire)
+    }
+
+    fn watch_ending(&mut self) {
+        let before = self.interruptions();
+        self.ending.get_or_insert_with(|| Ending { before, after: before, at: Instant::now() });
+    }
+
+    fn ended(&mut self) {
+        let after = self.interruptions();
+        if let Some(ending) = &mut self.ending {
+            (ending.after, ending.at) = (after, Instant::now());
+        }
+    }
+
+    /// Whether a request that ended the last transaction may have been sent twice.
+    fn may_be_repeated(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| {
+            let after = if ending.at.elapsed() < REPORTED_WITHIN { self.interruptions() } else { ending.after };
+            after > ending.before
+        })
     }
 
     /// Calls until it succeeds, fails for good or the time is over.
@@ -224,6 +276,12 @@ impl TransactionalProducer for KafkaProducer {
     type Metadata = GroupMetadata;
 
     fn begin(&mut self) -> Result<(), Failure> {
+        if self.may_be_repeated() {
+            return Err(Failure::Rebuild(
+                "a connection broke while the last transaction ended: a copy of its end may still arrive".into(),
+            ));
+        }
+        self.ending = None;
         self.client()
             .begin_transaction()
             .map_err(|error| self.failure(&NativeError::of(&error), "beginning a transaction"))?;
@@ -279,6 +337,7 @@ impl TransactionalProducer for KafkaProducer {
             ffi::add_offset(&mut list, topic, next.input.partition, next.offset, next.leader_epoch, &next.metadata)
                 .map_err(|error| Failure::Abort(format!("offset {} of {topic}: {error}", next.offset)))?;
         }
+        self.watch_ending();
         self.sending_meanwhile(|| {
             self.repeat("sending offsets", |timeout| ffi::send_offsets(self.client(), &list, member, timeout))
         })
@@ -306,13 +365,19 @@ impl TransactionalProducer for KafkaProducer {
     }
 
     fn commit(&mut self) -> Result<(), Failure> {
-        self.repeat("committing", |timeout| ffi::commit_transaction(self.client(), timeout))
+        self.watch_ending();
+        let committed = self.repeat("committing", |timeout| ffi::commit_transaction(self.client(), timeout));
+        self.ended();
+        committed
     }
 
     fn abort(&mut self) -> Result<(), Failure> {
-        self.repeat("aborting", |timeout| {
+        self.watch_ending();
+        let aborted = self.repeat("aborting", |timeout| {
             self.client().abort_transaction(timeout).map_err(|error| NativeError::of(&error))
-        })
+        });
+        self.ended();
+        aborted
     }
 }
 

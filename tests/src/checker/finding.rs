@@ -48,6 +48,8 @@ codes! {
     SumDiffers = "sum-differs",
     /// A good's newest number of live rows is not the number in the changelog.
     RowCountDiffers = "row-count-differs",
+    /// What the rows of a good moved, change by change, is not what its stock deltas add up to.
+    MovementsDiffer = "movements-differ",
     /// A version of a good is missing.
     VersionGap = "version-gap",
     /// A version of a good appears again, or an older one after a newer.

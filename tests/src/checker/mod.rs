@@ -14,6 +14,7 @@
 //! - [`Finding`], [`Code`]: what is wrong, with a stable name and a sentence
 //! - `versions`: stock deltas of a good follow each other
 //! - `sums`: rows, input, changelog, stock deltas and target say the same
+//! - `movements`: what rows moved is what the stock deltas moved
 //! - `progress`: group offsets and what was written for them say the same
 //! - `visibility`: aborted records stay unseen, nothing is left open, live readers saw the log as it is
 
@@ -21,6 +22,7 @@ mod collect;
 mod facts;
 mod finding;
 mod live;
+mod movements;
 mod progress;
 mod records;
 mod sums;
@@ -40,6 +42,7 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     let newest = versions::check(&facts.deltas, &mut findings);
     let changelog = records::changelog(&facts.changelog, &mut findings);
+    movements::check(facts, &mut findings);
     sums::check(facts, &changelog, &newest, &mut findings);
     progress::check(facts, &mut findings);
     visibility::check(facts, &mut findings);

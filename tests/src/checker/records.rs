@@ -62,18 +62,23 @@ pub(super) fn changelog(topic: &Topic, findings: &mut Vec<Finding>) -> Changelog
             let sentence = format!("row {id} is written again without any change at {}", place());
             find(findings, Code::AppliedTwice, sentence);
         }
-        match serde_json::from_slice(value) {
-            Ok(RowState { good_id: Some(good), pieces: Some(pieces) }) => {
-                newest.insert(id, Some(Contribution { good, pieces }));
-            }
-            Ok(RowState { good_id: None, pieces: None }) => {
-                newest.insert(id, None);
-            }
-            Ok(_) => find(findings, Code::RecordUnreadable, format!("half a row at {}", place())),
-            Err(error) => find(findings, Code::RecordUnreadable, format!("{error} at {}", place())),
+        match row_state(record) {
+            Ok(state) => drop(newest.insert(id, state)),
+            Err(what) => find(findings, Code::RecordUnreadable, format!("{what} at {}", place())),
         }
     }
     newest
+}
+
+/// What a row contributes after a changelog record; `None` = nothing.
+pub(super) fn row_state(record: &Record) -> Result<Option<Contribution>, String> {
+    let Some(value) = record.value.as_deref() else { return Ok(None) };
+    match serde_json::from_slice(value) {
+        Ok(RowState { good_id: Some(good), pieces: Some(pieces) }) => Ok(Some(Contribution { good, pieces })),
+        Ok(RowState { good_id: None, pieces: None }) => Ok(None),
+        Ok(_) => Err("half a row".into()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// What the input says of one row id, in no order.

@@ -127,7 +127,7 @@ fn a_dropped_stock_delta_is_a_gap() {
         facts.deltas.committed.remove(0);
         facts.deltas.uncommitted.remove(0);
     });
-    assert_eq!(codes, [Code::VersionGap, Code::LiveVanished]);
+    assert_eq!(codes, [Code::MovementsDiffer, Code::VersionGap, Code::LiveVanished]);
     // The newest one leaves no gap: the sums, the marks and the target tell.
     let codes = found(|facts| {
         facts.deltas.committed.truncate(1);
@@ -146,7 +146,7 @@ fn a_repeated_stock_delta_is_found() {
         facts.deltas.uncommitted.push(again.clone());
         facts.live[1].records.push(again);
     });
-    assert_eq!(codes, [Code::VersionRepeated]);
+    assert_eq!(codes, [Code::MovementsDiffer, Code::VersionRepeated]);
 }
 
 #[test]
@@ -185,12 +185,38 @@ fn an_altered_sum_is_found() {
         facts.live.clear();
         facts.target = None;
     });
-    assert_eq!(codes, [Code::SumDiffers]);
+    assert_eq!(codes, [Code::SumDiffers, Code::MovementsDiffer]);
     let codes = found(|facts| {
         facts.deltas.committed[1] = marked(delta(5, 1, -4, 31, 2, 2), 2, 2);
         facts.live.clear();
     });
     assert_eq!(codes, [Code::RowCountDiffers]);
+}
+
+#[test]
+fn movements_that_do_not_add_up_or_cannot_be_read_are_found() {
+    // A row moved on, and no stock delta says so.
+    let codes = found(|facts| {
+        let (moved, row) = (state(10, "c", Some((2, -5)), 15), event(6, "c", "u", Some((2, "remove", 5))));
+        facts.changelog.committed.push(moved.clone());
+        facts.changelog.uncommitted.push(moved);
+        facts.input.committed.insert(2, row.clone());
+        facts.input.uncommitted.push(row);
+        facts.live.clear();
+        facts.rows = None;
+    });
+    assert_eq!(codes, [Code::SumDiffers, Code::MovementsDiffer]);
+    assert_eq!(found(|facts| facts.movements.committed[0].key = Some(b"2".to_vec())), [Code::RecordUnreadable]);
+    let purged = |facts: &mut Facts| {
+        let mut unreadable = facts.movements.committed[0].clone();
+        (unreadable.offset, unreadable.value) = (-1, Some(b"{}".to_vec()));
+        facts.live.push(LiveRead {
+            topic: "movements".into(),
+            records: vec![unreadable, facts.movements.committed[0].clone()],
+        });
+        facts.movements.ends.insert(0, LogEnds { start: 0, last_stable: 2, high_watermark: 2 });
+    };
+    assert_eq!(found(purged), [Code::RecordUnreadable]);
 }
 
 #[test]
@@ -226,7 +252,7 @@ fn an_aborted_record_that_was_shown_is_found() {
         let aborted = facts.deltas.uncommitted[1].clone();
         facts.deltas.committed.insert(1, aborted);
     });
-    assert_eq!(codes, [Code::VersionRepeated, Code::LiveMissed]);
+    assert_eq!(codes, [Code::MovementsDiffer, Code::VersionRepeated, Code::LiveMissed]);
 }
 
 #[test]

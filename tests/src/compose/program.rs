@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::engine::{Engine, tell};
 use super::janitor::PROGRAM_LABEL;
-use crate::stack::{Addresses, Exit, Program, ProgramSpec, RunningProgram, wait_for};
+use crate::stack::{Addresses, Exit, Program, ProgramSpec, RunningProgram, Unsupported, wait_for};
 
 /// Port inside the container, unless the scenario chose another.
 const HTTP_PORT: u16 = 8080;
@@ -46,6 +46,10 @@ pub(super) struct ComposeProgram {
 
 /// Starts what `spec` says.
 pub(super) fn run(spec: &ProgramSpec, place: &Place<'_>) -> Result<ComposeProgram> {
+    if spec.with_fail_points {
+        let operation = "run a program with fail points".to_owned();
+        return Err(Unsupported { backend: "compose", operation }.into());
+    }
     ensure_image(spec.program)?;
     let name = format!("{}-{}", place.project, spec.name);
     remove_ended(place.engine, &name)?;

@@ -29,6 +29,20 @@ const CLUSTER_ID: &str = "bmF0aXZlLXN0YWNrLTAwMQ";
 pub(super) struct BrokerPorts {
     pub(super) client: Port,
     pub(super) controller: Port,
+    pub(super) proxied: Option<ProxiedPorts>,
+}
+
+/// A further listener of a broker: where it listens, and where it says that it is.
+#[derive(Debug)]
+pub(super) struct ProxiedPorts {
+    pub(super) listener: Port,
+    pub(super) advertised: Port,
+}
+
+impl ProxiedPorts {
+    pub(super) fn reserve() -> Result<Self> {
+        Ok(Self { listener: Port::reserve()?, advertised: Port::reserve()? })
+    }
 }
 
 /// Describes all brokers of a cluster, formatting the storage of those that have none yet.
@@ -82,13 +96,19 @@ fn server_properties(
     let replication = ports.len().min(3);
     let in_sync = if replication == 3 { 2 } else { 1 };
     let client = own.client.number();
+    let (proxied, advertised) = own.proxied.as_ref().map_or_else(Default::default, |proxied| {
+        let listener = |port: &Port| format!("PROXIED://127.0.0.1:{},", port.number());
+        (listener(&proxied.listener), listener(&proxied.advertised))
+    });
     let mut text = format!(
         "process.roles=broker,controller
 node.id={node}
 controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{client}
+listeners={proxied}PLAINTEXT://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners={advertised}PLAINTEXT://127.0.0.1:{client}
+listener.security.protocol.map=PROXIED:PLAINTEXT,PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
 default.replication.factor={replication}
 min.insync.replicas={in_sync}
@@ -149,7 +169,7 @@ mod tests {
 
     fn properties(brokers: u16) -> String {
         let ports: Vec<_> = (0..brokers)
-            .map(|n| BrokerPorts { client: Port::fixed(1000 + n), controller: Port::fixed(2000 + n) })
+            .map(|n| BrokerPorts { client: Port::fixed(1000 + n), controller: Port::fixed(2000 + n), proxied: None })
             .collect();
         server_properties(1, &ports, Path::new("/stack"), &[("log.segment.bytes".into(), "1048576".into())]).unwrap()
     }

@@ -37,6 +37,8 @@ pub(super) enum Compiler {
 
 /// Builder of a [`NativeStack`].
 #[derive(Debug, Clone)]
+// Each is a server, or a listener, of its own.
+#[allow(clippy::struct_excessive_bools)]
 pub struct NativeOptions {
     pub(super) brokers: u8,
     pub(super) connect: bool,
@@ -48,6 +50,7 @@ pub struct NativeOptions {
     pub(super) offset_flush_interval: Duration,
     pub(super) directory: Option<PathBuf>,
     pub(super) ports: Option<FixedPorts>,
+    pub(super) proxied: bool,
 }
 
 impl NativeOptions {
@@ -65,6 +68,7 @@ impl NativeOptions {
             offset_flush_interval: Duration::from_secs(60),
             directory: None,
             ports: None,
+            proxied: false,
         }
     }
 
@@ -85,6 +89,13 @@ impl NativeOptions {
     #[must_use]
     pub const fn with_target_database(mut self) -> Self {
         self.target_database = true;
+        self
+    }
+
+    /// Gives every broker a further listener, whose clients are sent through a proxy ([`NativeStack::proxy`]).
+    #[must_use]
+    pub const fn with_proxied_listener(mut self) -> Self {
+        self.proxied = true;
         self
     }
 

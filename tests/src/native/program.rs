@@ -26,6 +26,10 @@ pub(super) struct NativeProgram {
     _port: Port,
 }
 
+/// The processor with its fail points compiled in: the same program, under another name so that neither is taken for
+/// the other.
+const WITH_FAIL_POINTS: &str = "processor-with-fail-points";
+
 /// Starts what `spec` says. `launch` carries everything that depends on the stack; `state` is the program's state directory.
 pub(super) fn run(
     spec: &ProgramSpec,
@@ -54,7 +58,7 @@ pub(super) fn run(
             spec = spec.flag(flag, value);
         }
     }
-    launch.program = binary(spec.program)?;
+    launch.program = binary(&spec)?;
     launch.arguments = std::iter::once("run".to_owned()).chain(spec.arguments()).collect();
     launch.environment = spec.environment;
     let mut server = Server::new(launch)?;
@@ -66,14 +70,20 @@ pub(super) fn run(
 }
 
 /// The binary of a program: from `STACK_PROGRAMS`, or beside the running executable, built by the way.
-fn binary(program: Program) -> Result<PathBuf> {
+fn binary(spec: &ProgramSpec) -> Result<PathBuf> {
     let directory = match std::env::var_os("STACK_PROGRAMS") {
         Some(directory) => std::path::absolute(PathBuf::from(directory))?,
         None => built_programs()?,
     };
-    let binary = directory.join(program.binary());
+    let (name, arguments) = match spec.program {
+        Program::Processor if spec.with_fail_points => {
+            (WITH_FAIL_POINTS, format!("processor --features fail-points --bin {WITH_FAIL_POINTS}"))
+        }
+        program => (program.binary(), program.to_string()),
+    };
+    let binary = directory.join(name);
     if !binary.is_file() {
-        bail!("there is no {program} in {}. To do: cargo build -p {program}", directory.display());
+        bail!("there is no {name} in {}. To do: cargo build -p {arguments}", directory.display());
     }
     Ok(binary)
 }

@@ -15,12 +15,13 @@ use rustix::process::Signal;
 use super::connect::WorkerOptions;
 use super::janitor::Janitor;
 use super::jvm::Jvm;
-use super::kafka::BrokerPorts;
+use super::kafka::{BrokerPorts, ProxiedPorts};
 use super::options::{Compiler, NativeOptions};
 use super::ports::Port;
 use super::progress::tell;
 use super::server::{Launch, Server};
 use super::{connect, kafka, paths, postgres, program, provision};
+use crate::proxy::{Proxy, Route};
 use crate::stack::{Addresses, Component, HostPort, ProgramSpec, RunningProgram, Stack, Viewpoint};
 
 /// Database of the shop.
@@ -59,10 +60,17 @@ impl Ports {
             Some(fixed) => fixed
                 .brokers
                 .iter()
-                .map(|port| BrokerPorts { client: Port::fixed(*port), controller: Port::fixed(port + 100) })
+                .map(|port| BrokerPorts {
+                    client: Port::fixed(*port),
+                    controller: Port::fixed(port + 100),
+                    proxied: None,
+                })
                 .collect(),
             None => (0..options.brokers)
-                .map(|_| Ok(BrokerPorts { client: Port::reserve()?, controller: Port::reserve()? }))
+                .map(|_| {
+                    let proxied = if options.proxied { Some(ProxiedPorts::reserve()?) } else { None };
+                    Ok(BrokerPorts { client: Port::reserve()?, controller: Port::reserve()?, proxied })
+                })
                 .collect::<Result<_>>()?,
         };
         Ok(Self {
@@ -106,6 +114,17 @@ impl NativeStack {
     /// Pid of a component while it runs.
     pub fn pid(&self, component: Component) -> Option<i32> {
         self.server(component).ok()?.pid()
+    }
+
+    /// A proxy in front of all brokers, for a client that bootstraps through it; needs
+    /// [`NativeOptions::with_proxied_listener`]. One at a time.
+    pub fn proxy(&self) -> Result<Proxy> {
+        let route = |(broker, ports): (u8, &BrokerPorts)| {
+            let proxied = ports.proxied.as_ref().context("the brokers have no listener for a proxy")?;
+            let (advertised, listener) = (proxied.advertised.number(), proxied.listener.number());
+            Ok(Route { broker, advertised, listener })
+        };
+        Proxy::start((1..).zip(&self.ports.brokers).map(route).collect::<Result<_>>()?)
     }
 
     pub(super) fn start_with(options: &NativeOptions) -> Result<Self> {

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-pub use program::{Exit, Program, ProgramSpec, RunningProgram};
+pub use program::{Exit, FailAction, Program, ProgramSpec, RunningProgram};
 pub use wait::{POLL_INTERVAL, wait_for, wait_until};
 
 /// How long a component may take to become healthy before a scenario gives up on it.

@@ -46,17 +46,31 @@ pub struct ProgramSpec {
     pub flags: Vec<(String, Option<String>)>,
     /// Environment variables on top of the backend's own.
     pub environment: Vec<(String, String)>,
+    /// Whether it has to be the build with fail points.
+    pub with_fail_points: bool,
 }
 
 impl ProgramSpec {
     /// A processor. Still to be given by the caller: topics, application id, instance, workers.
     pub fn processor(name: impl Into<String>) -> Self {
-        Self { program: Program::Processor, name: name.into(), flags: Vec::new(), environment: Vec::new() }
+        Self {
+            program: Program::Processor,
+            name: name.into(),
+            flags: Vec::new(),
+            environment: Vec::new(),
+            with_fail_points: false,
+        }
     }
 
     /// A sink. Still to be given by the caller: topic prefix, group id.
     pub fn sink(name: impl Into<String>) -> Self {
-        Self { program: Program::Sink, name: name.into(), flags: Vec::new(), environment: Vec::new() }
+        Self {
+            program: Program::Sink,
+            name: name.into(),
+            flags: Vec::new(),
+            environment: Vec::new(),
+            with_fail_points: false,
+        }
     }
 
     /// Adds a flag with its value, e.g. `.flag("--workers", 2)`.
@@ -80,6 +94,16 @@ impl ProgramSpec {
         self
     }
 
+    /// A processor that ends (SIGKILL) or stops (SIGSTOP) itself at the n-th pass of a step of its loop. Of several calls
+    /// the last counts.
+    #[must_use]
+    pub fn fail_point(mut self, name: &str, action: FailAction, pass: u64) -> Self {
+        const VARIABLE: &str = "FAIL_POINT";
+        self.with_fail_points = true;
+        self.environment.retain(|(variable, _)| variable != VARIABLE);
+        self.env(VARIABLE, format!("{name}:{action}:{pass}"))
+    }
+
     /// Whether the caller gave this flag, so that the stack must not supply its own.
     pub fn has_flag(&self, name: &str) -> bool {
         self.flags.iter().any(|(flag, _)| flag == name)
@@ -88,6 +112,24 @@ impl ProgramSpec {
     /// Flags and values as they go on the command line.
     pub fn arguments(&self) -> Vec<String> {
         self.flags.iter().flat_map(|(name, value)| std::iter::once(name.clone()).chain(value.clone())).collect()
+    }
+}
+
+/// What a fail point does to its process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailAction {
+    /// SIGKILL.
+    Kill,
+    /// SIGSTOP.
+    Stop,
+}
+
+impl fmt::Display for FailAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kill => "kill",
+            Self::Stop => "stop",
+        })
     }
 }
 

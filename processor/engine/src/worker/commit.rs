@@ -55,8 +55,10 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
 
     fn commit_open(&mut self, open: &mut Open) -> Result<(), Failure> {
         let turn = self.turn;
+        fail_point!("commit-begun");
         self.complete(open)?;
         let offsets = self.offsets(open)?;
+        fail_point!("commit-completed");
         if offsets.is_empty() && !open.begun {
             self.application.committed();
             return Ok(());
@@ -72,10 +74,13 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             };
             producer.send_offsets(&offsets, &member)?;
         }
+        fail_point!("commit-offsets-sent");
         let delivered = producer.flush()?;
         self.check_restored_ends(&delivered)?;
+        fail_point!("commit-flushed");
         let Some(producer) = self.producers.get_mut(turn) else { return Err(Failure::Rebuild("no producer".into())) };
         producer.commit()?;
+        fail_point!("commit-acknowledged");
         self.apply(open, &delivered)
     }
 
@@ -193,6 +198,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             batches.push(Batch { store: &mut owned.store, changes: &touched.overlay, progress });
         }
         let applied = self.stores.apply(batches);
+        fail_point!("store-applied");
         for owned in self.owned.values_mut().filter(|owned| owned.is_running()) {
             owned.refresh_offset = false;
         }
@@ -216,6 +222,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
                 };
                 producer.abort().map_err(escalate)?;
             }
+            fail_point!("abort-acknowledged");
             self.observer.observe(&Event::Aborted { reason });
             self.rewind(open.touched.keys().copied().collect())?;
         }

@@ -315,6 +315,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             wait = Duration::ZERO;
             match polled {
                 Polled::Record => {
+                    fail_point!("gather-processed");
                     if self.is_due() {
                         return Ok(false);
                     }
@@ -436,6 +437,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         self.application.aborted();
         self.producers.clear();
         self.producers = build_producers(&mut self.cluster)?;
+        fail_point!("rebuild-initialised");
         self.writer = format!("{:x}", self.cluster.now_ms());
         self.turn = 0;
         self.reopen_all()?;

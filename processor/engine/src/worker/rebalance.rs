@@ -42,6 +42,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
                 } else {
                     self.drop_from_open(&inputs);
                 }
+                fail_point!("revoke-settled");
                 self.give_up(&inputs, false)
             }
             Rebalance::Lost(inputs) => {
@@ -80,6 +81,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             self.owned.insert(partition, owned);
             self.observer.observe(&Event::Assigned(partition));
             self.untaken.pop();
+            fail_point!("assign-opened");
             return self.begin_restore(&[partition]);
         }
         self.untaken.pop();

@@ -147,6 +147,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             _ => return Ok(()),
         }
         flush(owned, position, now)?;
+        fail_point!("restore-replayed");
         self.reader.remove(changelog)?;
         self.start(partition).map_err(escalate)
     }
@@ -199,6 +200,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         if start.recognised > 0 {
             self.observer.observe(&Event::Recognised { partition, offsets: start.recognised });
         }
+        fail_point!("restore-started");
         self.observer.observe(&Event::Started { partition, replayed, next_offset: start.mark.next_offset });
         Ok(())
     }

@@ -84,7 +84,7 @@ pub fn paused(stack: &dyn Stack) -> Result<()> {
 }
 
 /// The broker that coordinates an id: it leads the partition of the internal topic that the id hashes to.
-fn coordinator(kafka: &Kafka, topic: &str, id: &str) -> Result<u8> {
+pub(super) fn coordinator(kafka: &Kafka, topic: &str, id: &str) -> Result<u8> {
     let consumer: BaseConsumer = kafka.config().create()?;
     wait_for(format!("the coordinator of {id}"), HEALTHY_WITHIN, || {
         let metadata = consumer.fetch_metadata(Some(topic), HEALTHY_WITHIN)?;

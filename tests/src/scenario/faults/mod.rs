@@ -5,6 +5,8 @@
 
 pub mod broker;
 pub mod connect;
+pub mod fail_points;
+pub mod network;
 pub mod processor;
 pub mod refused;
 mod shop;

@@ -1,5 +1,6 @@
 //! One job under load with two processors and two sinks, from its start to the checker's verdict.
 
+use std::fmt::Display;
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use tempfile::NamedTempFile;
 use super::super::workload::{Load, TopicWork, Work, Workload, sums};
 use super::super::{CAUGHT_UP_WITHIN, Job, end_cleanly, same_remains, tail};
 use crate::checker::{self, Collector, Facts, LiveReader, report};
-use crate::stack::{Program, ProgramSpec, RunningProgram, Stack, wait_until};
+use crate::proxy::Proxy;
+use crate::stack::{FailAction, Program, ProgramSpec, RunningProgram, Stack, wait_for, wait_until};
 
 /// How long a member may be silent before the group goes on without it. Shorter than the programs' default, so that
 /// a kill costs seconds.
@@ -40,6 +42,8 @@ struct Slot {
     spec: ProgramSpec,
     running: Option<Box<dyn RunningProgram>>,
     restarts: usize,
+    /// Bytes of its log that are of runs before the fail point.
+    logged_before: usize,
 }
 
 impl<'a> Trial<'a> {
@@ -51,18 +55,31 @@ impl<'a> Trial<'a> {
     /// As [`Trial::start`] with another number of processors at the beginning.
     pub fn start_with(stack: &'a dyn Stack, name: &str, processors: u32) -> Result<Self> {
         let job = Job::new(stack, name)?;
-        let workload = Workload::new(Workload::any_seed());
-        let work = TopicWork { kafka: job.kafka.clone(), topic: job.source_topic.clone(), workload };
-        Self::under(job, Box::new(work), processors)
+        let work = topic_work(&job);
+        Self::under(job, work, processors)
+    }
+
+    /// As [`Trial::start`]; the first of the two processors comes to the brokers through a proxy.
+    pub fn start_through(stack: &'a dyn Stack, name: &str, proxy: &Proxy) -> Result<Self> {
+        let job = Job::new(stack, name)?;
+        let work = topic_work(&job);
+        let proxied = job.processor(0).flag("--bootstrap-servers", proxy.bootstrap_servers());
+        let processors = vec![proxied, job.processor(1)];
+        Self::of(job, work, processors)
     }
 
     /// A job of its own under a load of its own.
     pub fn under(job: Job<'a>, work: Box<dyn Work>, processors: u32) -> Result<Self> {
+        let processors = (0..processors).map(|instance| job.processor(instance)).collect();
+        Self::of(job, work, processors)
+    }
+
+    fn of(job: Job<'a>, work: Box<dyn Work>, processors: Vec<ProgramSpec>) -> Result<Self> {
         let stack = job.stack;
         let configuration = configuration()?;
         let mut programs = Vec::new();
-        for instance in 0..processors {
-            programs.push(Slot::start(stack, job.processor(instance), &configuration)?);
+        for processor in processors {
+            programs.push(Slot::start(stack, processor, &configuration)?);
         }
         for instance in 0..2 {
             programs.push(Slot::start(stack, job.sink(instance)?, &configuration)?);
@@ -82,11 +99,16 @@ impl<'a> Trial<'a> {
     /// Waits until so many further records of the processors are committed, and visible to a reader.
     pub fn progress(&mut self, records: usize) -> Result<()> {
         let goal = self.live.count() + records;
-        let arrived = wait_until(format!("{records} further records"), CAUGHT_UP_WITHIN, || {
+        self.until(format!("{records} further records"), |trial| Ok(trial.live.count() >= goal))
+    }
+
+    /// Waits until something holds, with everything going on as usual.
+    pub fn until(&mut self, what: impl Display, mut holds: impl FnMut(&Self) -> Result<bool>) -> Result<()> {
+        let came = wait_until(what, CAUGHT_UP_WITHIN, || {
             self.tend()?;
-            Ok(self.live.count() >= goal)
+            holds(self)
         });
-        arrived.with_context(|| self.logs())
+        came.with_context(|| self.logs())
     }
 
     /// Lets time pass while a fault lasts: its length is part of the fault.
@@ -139,6 +161,41 @@ impl<'a> Trial<'a> {
     pub fn terminate(&mut self, program: Program, instance: usize) -> Result<()> {
         let running = self.slot(program, instance)?.running.take();
         end_cleanly(&mut [running.with_context(|| format!("{program} {instance} does not run"))?])
+    }
+
+    /// Runs a processor with a fail point from now on, in the place of the one that runs or is down.
+    pub fn up_with_fail_point(&mut self, instance: usize, name: &str, action: FailAction, pass: u64) -> Result<()> {
+        let stack = self.job.stack;
+        let slot = self.slot(Program::Processor, instance)?;
+        if let Some(running) = slot.running.take() {
+            slot.logged_before = running.log()?.len();
+        }
+        let running = stack.run(&slot.spec.clone().fail_point(name, action, pass))?;
+        slot.running = Some(running);
+        Ok(())
+    }
+
+    /// Waits until the log of this run of a program says something.
+    pub fn until_logged(&mut self, program: Program, instance: usize, words: &str) -> Result<()> {
+        let before = self.slot(program, instance)?.logged_before;
+        wait_until(format!("{words:?} of {program} {instance}"), CAUGHT_UP_WITHIN, || {
+            self.tend()?;
+            Ok(self.log(program, instance)?.get(before..).is_some_and(|log| log.contains(words)))
+        })
+    }
+
+    /// Waits until a fail point has killed its processor; it is down then.
+    pub fn killed_by_fail_point(&mut self, instance: usize, name: &str) -> Result<()> {
+        const KILLED: i32 = 9;
+        let mut dying = self.slot(Program::Processor, instance)?.running.take().context("it does not run")?;
+        let ended = wait_for(format!("the end at {name}"), CAUGHT_UP_WITHIN, || {
+            self.tend()?;
+            dying.exit()
+        });
+        self.slot(Program::Processor, instance)?.logged_before = dying.log()?.len();
+        let exit = ended.with_context(|| dying.log().map(|log| tail(&log)).unwrap_or_default())?;
+        ensure!(exit.signal == Some(KILLED), "ended with {exit} instead of at {name}:\n{}", tail(&dying.log()?));
+        Ok(())
     }
 
     /// Starts a program that is down.
@@ -225,8 +282,13 @@ impl Slot {
     fn start(stack: &dyn Stack, spec: ProgramSpec, configuration: &NamedTempFile) -> Result<Self> {
         let spec = spec.flag("--config", configuration.path().display());
         let running = Some(stack.run(&spec)?);
-        Ok(Self { spec, running, restarts: 0 })
+        Ok(Self { spec, running, restarts: 0, logged_before: 0 })
     }
+}
+
+fn topic_work(job: &Job<'_>) -> Box<dyn Work> {
+    let workload = Workload::new(Workload::any_seed());
+    Box::new(TopicWork { kafka: job.kafka.clone(), topic: job.source_topic.clone(), workload })
 }
 
 fn collector<'a>(job: &'a Job<'_>) -> Collector<'a> {

@@ -1,0 +1,75 @@
+//! A processor that ends, or falls asleep, at each numbered step of its loop (docs/ARCHITECTURE.md, "One transaction").
+
+use anyhow::Result;
+
+use super::super::workload::Workload;
+use super::{SESSION_TIMEOUT, Trial};
+use crate::stack::{FailAction, Program, Stack};
+
+/// Every step of a transaction, in order, and at most how often it is passed before it is the last thing that happens.
+const STEPS: [(&str, u64); 8] = [
+    ("gather-processed", 200),
+    ("commit-begun", 20),
+    ("commit-completed", 20),
+    ("commit-offsets-sent", 20),
+    ("commit-flushed", 20),
+    ("commit-acknowledged", 20),
+    ("store-partition-applied", 60),
+    ("store-applied", 20),
+];
+
+/// Those around a transaction: how a partition comes, is restored, and goes.
+const AROUND: [(&str, u64); 4] =
+    [("assign-opened", 8), ("restore-replayed", 8), ("restore-started", 8), ("revoke-settled", 1)];
+
+/// Killed (−9) at every step of a transaction, in one of its first passes after a restart.
+pub fn killed_at_every_step_of_a_transaction(stack: &dyn Stack) -> Result<()> {
+    killed_at(stack, "step-kill", &STEPS)
+}
+
+/// Killed (−9) while partitions are taken over, restored and given up.
+pub fn killed_at_every_step_of_a_takeover(stack: &dyn Stack) -> Result<()> {
+    killed_at(stack, "takeover-kill", &AROUND)
+}
+
+/// Killed between the steps where something is decided: before the commit, after it, and with half of the state written.
+pub fn killed_around_a_commit(stack: &dyn Stack) -> Result<()> {
+    killed_at(
+        stack,
+        "commit-kill",
+        &[("commit-flushed", 20), ("commit-acknowledged", 20), ("store-partition-applied", 60)],
+    )
+}
+
+/// Asleep for longer than its session, and woken as a zombie: with offsets sent and nothing committed, and with a commit
+/// acknowledged that its state does not know of.
+pub fn asleep_around_a_commit(stack: &dyn Stack) -> Result<()> {
+    let mut trial = Trial::start(stack, "step-sleep")?;
+    for (step, pass) in [("commit-completed", 15), ("commit-offsets-sent", 15), ("commit-acknowledged", 15)] {
+        trial.up_with_fail_point(0, step, FailAction::Stop, pass)?;
+        let asleep = format!("fail point {step}: {}", FailAction::Stop);
+        trial.until_logged(Program::Processor, 0, &asleep)?;
+        trial.for_the_length_of(2 * SESSION_TIMEOUT)?;
+        trial.progress(100)?;
+        trial.running(Program::Processor, 0)?.resume()?;
+        trial.progress(100)?;
+    }
+    trial.finish()
+}
+
+fn killed_at(stack: &dyn Stack, name: &str, steps: &[(&str, u64)]) -> Result<()> {
+    let mut trial = Trial::start(stack, name)?;
+    let mut random = fastrand::Rng::with_seed(Workload::any_seed());
+    for (step, passes) in steps {
+        trial.up_with_fail_point(0, step, FailAction::Kill, random.u64(1..=*passes))?;
+        if *step == "revoke-settled" {
+            // Somebody else comes, so that something is taken away.
+            trial.until_logged(Program::Processor, 0, "partition running")?;
+            trial.add_processor()?;
+        }
+        trial.killed_by_fail_point(0, step)?;
+    }
+    trial.up(Program::Processor, 0)?;
+    trial.progress(200)?;
+    trial.finish()
+}
