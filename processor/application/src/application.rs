@@ -14,6 +14,7 @@ use crate::errors::unreadable;
 use crate::movements::{Movements, sum_key};
 use crate::observer::{ApplicationObserver, Counts, Event, Pending};
 use crate::partitions::Partitions;
+use crate::registry::{NoRegistry, Schemas};
 use crate::source::Buffers;
 use crate::wiring::{MOVEMENTS, SOURCE, Settings};
 
@@ -22,6 +23,7 @@ use crate::wiring::{MOVEMENTS, SOURCE, Settings};
 pub struct StockApplication<O> {
     pub(crate) settings: Settings,
     pub(crate) observer: O,
+    pub(crate) registry: Box<dyn Schemas>,
     pub(crate) partitions: Partitions,
     pub(crate) movements: Movements,
     pub(crate) epochs: Epochs,
@@ -38,6 +40,7 @@ impl<O: ApplicationObserver> StockApplication<O> {
         Self {
             settings,
             observer,
+            registry: Box::new(NoRegistry),
             partitions: Partitions::default(),
             movements: Movements::default(),
             epochs: Epochs::default(),
@@ -45,6 +48,12 @@ impl<O: ApplicationObserver> StockApplication<O> {
             counts: Counts::default(),
             pending: Vec::new(),
         }
+    }
+
+    /// The same program with a registry to take schemas from.
+    #[must_use]
+    pub fn with_registry(self, registry: Box<dyn Schemas>) -> Self {
+        Self { registry, ..self }
     }
 
     /// The settings.

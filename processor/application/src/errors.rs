@@ -6,6 +6,8 @@ use processor_engine::{Failure, StatePartition, Stop};
 use schemas::DecodeError;
 use schemas::debezium::KeyEncoding;
 
+use crate::registry::SchemaMissing;
+
 /// A record of ours that cannot be read: a newer version wrote it, or somebody else.
 pub(crate) fn unreadable(topic: &str, record: &Record<'_>, error: &DecodeError) -> Stop {
     Stop {
@@ -53,6 +55,21 @@ pub(crate) fn key_encoding_changed(
         "set the connector's key.converter (and its schemas.enable) back to what it was and let it send the rows \
          again into a new topic, or start with a new topic, prefix and application id",
     )
+}
+
+/// A record in a registry's wire format whose schema is not at hand. Not known *yet* is no reason to stop and none to
+/// set the record aside: it is read again later.
+pub(crate) fn schema_missing(topic: &str, record: &Record<'_>, id: u32, missing: SchemaMissing) -> Failure {
+    let place = format!("{topic} partition {} offset {}", record.source.partition, record.offset);
+    match missing {
+        SchemaMissing::NotYetKnown => Failure::Abort(format!("{place}: schema {id} is not known yet")),
+        SchemaMissing::NoRegistry => Failure::stop(
+            "SCHEMA_REGISTRY_MISSING",
+            format!("{place}: the record is written with schema {id} of a registry, and no registry is configured"),
+            "give --schema-registry-url the Confluent-compatible API of the registry that the connector's converter \
+             writes its schemas to",
+        ),
+    }
 }
 
 /// A movement lies where its good does not belong.
