@@ -31,7 +31,7 @@ fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
-/// What Connect wrote through the AvroConverter, and the schemas that the registry gave.
+/// What Connect wrote through the `AvroConverter`, and the schemas that the registry gave.
 fn capture() -> Capture {
     let path = format!("{}/../tests/data/debezium-avro.jsonl", env!("CARGO_MANIFEST_DIR"));
     let mut capture = Capture { texts: BTreeMap::new(), records: Vec::new() };
@@ -71,7 +71,7 @@ fn avro(schema: &str, value: Value) -> Vec<u8> {
 }
 
 fn content(record: &Record) -> Result<Content, Reason> {
-    match record.change.as_ref().map_err(|rejection| rejection.reason())? {
+    match record.change.as_ref().map_err(schemas::Rejection::reason)? {
         Change::Row(row) => row.content.clone().unwrap().map_err(|rejection| rejection.reason()),
         other => panic!("{other:?}"),
     }
@@ -125,7 +125,12 @@ fn every_captured_event_reads_alike_in_json_and_in_avro() {
             let json = captured.decode();
             let document: Value = serde_json::from_str(value).unwrap();
             let value = framed(4, &avro(&capture.texts[&4], document));
-            assert_eq!(decode(&schemas, key.as_bytes(), Some(&value)), json, "{captured:?}", captured = captured.offset);
+            assert_eq!(
+                decode(&schemas, key.as_bytes(), Some(&value)),
+                json,
+                "{captured:?}",
+                captured = captured.offset
+            );
             let id = serde_json::from_str(key).unwrap();
             let both = decode(&schemas, &framed(2, &avro(&capture.texts[&2], id)), Some(&value));
             assert_eq!(both.change, json.change);
@@ -248,7 +253,8 @@ fn counts_are_read_from_every_type_a_converter_writes_them_in() {
 
 #[test]
 fn counts_in_json_are_read_as_their_schema_says() {
-    let connect = |pcs: Value| json!({"type": "struct", "fields": [{"field": "after", "type": "struct", "fields": [pcs]}]});
+    let connect =
+        |pcs: Value| json!({"type": "struct", "fields": [{"field": "after", "type": "struct", "fields": [pcs]}]});
     let schema = |pcs: Value| {
         json!({"properties": {"after": {"oneOf": [{"type": "null"}, {"$ref": "#/definitions/Value"}]}},
                "definitions": {"Value": {"type": "object", "properties": {"pcs": pcs}}}})
@@ -256,11 +262,19 @@ fn counts_in_json_are_read_as_their_schema_says() {
     let decimal = "org.apache.kafka.connect.data.Decimal";
     let pieces = |pieces| Ok(Content { good_id: 7, pieces });
     for (schema, pcs, expected) in [
-        (connect(json!({"field": "pcs", "type": "bytes", "name": decimal, "parameters": {"scale": "2"}})), r#""AfQ=""#, pieces(5)),
+        (
+            connect(json!({"field": "pcs", "type": "bytes", "name": decimal, "parameters": {"scale": "2"}})),
+            r#""AfQ=""#,
+            pieces(5),
+        ),
         (connect(json!({"field": "pcs", "type": "string"})), r#""5.00""#, pieces(5)),
         (connect(json!({"field": "pcs", "type": "int64"})), "5", pieces(5)),
         (connect(json!({"field": "pcs", "type": "int64"})), r#""5""#, Err(Reason::PcsInvalid)),
-        (schema(json!({"type": "string", "title": decimal, "connect.parameters": {"scale": "2"}})), r#""AfQ=""#, pieces(5)),
+        (
+            schema(json!({"type": "string", "title": decimal, "connect.parameters": {"scale": "2"}})),
+            r#""AfQ=""#,
+            pieces(5),
+        ),
         (schema(json!({"type": "number", "title": decimal, "connect.parameters": {"scale": "2"}})), "5.00", pieces(5)),
         (schema(json!({"oneOf": [{"type": "null"}, {"type": "string"}]})), r#""5""#, pieces(5)),
         (schema(json!({"type": "integer"})), "5", pieces(5)),
@@ -288,7 +302,8 @@ fn another_schema_id_is_another_form_of_key() {
     let encoding = |key: &[u8]| decode(&schemas, key, None).key.unwrap().encoding;
     assert_eq!(encoding(key), encoding(key));
     assert_ne!(encoding(key), encoding(&other), "it lies in another partition");
-    let (text, same_text) = (encoding(key).as_str().to_owned(), debezium::KeyEncoding::from_text(encoding(key).as_str()));
+    let (text, same_text) =
+        (encoding(key).as_str().to_owned(), debezium::KeyEncoding::from_text(encoding(key).as_str()));
     assert_eq!(same_text, Some(encoding(key)), "{text}");
 }
 

@@ -3,6 +3,7 @@
 //! Shared by all workers of the process. Whoever needs a schema is answered at once, be it with "not yet"; the thread asks
 //! for as long as it takes. An answer that waiting does not change stops the process, coded.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -90,7 +91,9 @@ impl SchemaCache {
         if let Some(stop) = state.never.get(&id) {
             return Known::Never(stop.clone());
         }
-        if state.awaited.insert(id, None).is_none() {
+        // Asked again and again while a partition is held: since when it is missing stays.
+        if let Entry::Vacant(new) = state.awaited.entry(id) {
+            new.insert(None);
             self.tell_awaited(&state);
             self.shared.changed.notify_all();
         }
@@ -155,7 +158,8 @@ fn unusable(id: u32, why: &str) -> Stop {
     Stop {
         code: "SCHEMA_UNUSABLE",
         what: format!("schema {id}, by which records of the source topic are written, cannot be used: {why}"),
-        remedy: "let the connector write with Connect's JSON converter or a registry's Avro or JSON Schema converter".into(),
+        remedy: "let the connector write with Connect's JSON converter or a registry's Avro or JSON Schema converter"
+            .into(),
     }
 }
 
@@ -203,8 +207,10 @@ impl Asking {
             Err(NoSchema::NotFound(said)) => (said, "SCHEMA_NOT_FOUND"),
             Err(NoSchema::Refused(said)) => {
                 // Secrets are renewed: the files are read again.
-                if let Ok(Some(client)) = self.settings.access().map(|access| access.map(|it| RegistryClient::new(&it))) {
-                    self.client = client.unwrap_or_else(|_| self.take_client());
+                if let Ok(Some(access)) = self.settings.access()
+                    && let Ok(client) = RegistryClient::new(&access)
+                {
+                    self.client = client;
                 }
                 (said, "SCHEMA_REGISTRY_REFUSED")
             }
@@ -298,6 +304,7 @@ mod tests {
         assert!(matches!(cache.get(8), Known::Awaited));
         let long_ago = Instant::now().checked_sub(NOT_FOUND_FOR).unwrap();
         cache.lock().awaited.insert(8, Some(long_ago));
+        assert!(matches!(cache.get(8), Known::Awaited), "asking again does not begin the wait anew");
         cache.answered(8, Err(NoSchema::NotFound("40403".into())));
         assert!(matches!(cache.get(8), Known::Never(stop) if stop.code == "SCHEMA_NOT_FOUND"));
         assert_eq!(awaited(&cache), 0);

@@ -67,8 +67,9 @@ impl RegistryClient {
             Credentials::Token(token) => settings.set_token_authorization(token),
         };
         let settings = settings.no_proxy().set_timeout(TIMEOUT).build_with(http);
-        let unexpected =
-            |error: SRCError| Coded::unexpected("SCHEMA_REGISTRY_CLIENT", format!("no registry client: {}", said(&error)));
+        let unexpected = |error: SRCError| {
+            Coded::unexpected("SCHEMA_REGISTRY_CLIENT", format!("no registry client: {}", said(&error)))
+        };
         Ok(Self { settings: settings.map_err(unexpected)? })
     }
 

@@ -20,7 +20,10 @@ pub(crate) enum Scalar<'a> {
     Double(f64),
     Text(&'a str),
     /// Two's complement, most significant byte first, times 10^−`scale`.
-    Decimal { unscaled: &'a [u8], scale: i64 },
+    Decimal {
+        unscaled: &'a [u8],
+        scale: i64,
+    },
     /// Anything else.
     Other,
 }

@@ -12,5 +12,5 @@ mod input;
 mod layout;
 
 pub(crate) use input::{Input, Malformed, Scalar};
-pub(crate) use layout::{Field, Layout};
 pub use layout::UnusableSchema;
+pub(crate) use layout::{Field, Layout};

@@ -38,7 +38,8 @@ struct Source {
 
 /// Reads an envelope that takes all of `payload`.
 pub(super) fn read(layout: &Layout, payload: &[u8]) -> Result<Envelope, Rejection> {
-    let malformed = |Malformed(why)| Rejection::new(Reason::NotAvro, format!("the value is not as its schema says: {why}"));
+    let malformed =
+        |Malformed(why)| Rejection::new(Reason::NotAvro, format!("the value is not as its schema says: {why}"));
     let Some(fields) = layout.fields() else {
         return Err(Rejection::new(Reason::NotAnEnvelope, "the schema of the value is no record"));
     };

@@ -111,12 +111,7 @@ pub fn decode_registered<E>(
     })
 }
 
-fn decode_value(
-    id: Uuid,
-    value: &[u8],
-    max_value_bytes: usize,
-    schema: &WriterSchema,
-) -> Result<Change, Rejection> {
+fn decode_value(id: Uuid, value: &[u8], max_value_bytes: usize, schema: &WriterSchema) -> Result<Change, Rejection> {
     value::limited(value.len(), max_value_bytes, schema.read(value, |envelope| envelope.change(id)))
 }
 

@@ -12,7 +12,7 @@ use crate::errors::Coded;
 #[derive(Debug, Clone, Default, clap::Args)]
 #[group(skip)]
 pub struct SchemaRegistry {
-    /// Schema registry (Confluent-compatible API, such as http://registry:8080/apis/ccompat/v7), needed for Avro and
+    /// Schema registry with the Confluent-compatible API, needed for Avro and
     /// JSON Schema; several addresses of one registry separated by commas
     #[arg(long, value_name = "URL,…")]
     pub schema_registry_url: Option<String>,
@@ -103,9 +103,8 @@ impl SchemaRegistry {
             }
             _ => Credentials::None,
         };
-        let read = |path: &PathBuf| {
-            std::fs::read(path).map_err(|error| unreadable("--schema-registry-ca-file", path, &error))
-        };
+        let read =
+            |path: &PathBuf| std::fs::read(path).map_err(|error| unreadable("--schema-registry-ca-file", path, &error));
         let ca = self.schema_registry_ca_file.as_ref().map(read).transpose()?;
         Ok(Some(RegistryAccess { urls, credentials, ca }))
     }
