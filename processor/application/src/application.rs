@@ -38,11 +38,11 @@ impl<O: ApplicationObserver> StockApplication<O> {
     /// A program that runs no partition yet.
     pub fn new(settings: Settings, observer: O) -> Self {
         Self {
-            settings,
             observer,
             registry: Box::new(NoRegistry),
             partitions: Partitions::default(),
-            movements: Movements::default(),
+            movements: Movements::new(settings.output),
+            settings,
             epochs: Epochs::default(),
             buffers: Buffers::default(),
             counts: Counts::default(),

@@ -5,6 +5,7 @@ use processor_engine::cluster::Record;
 use processor_engine::{Failure, StatePartition, Stop};
 use schemas::DecodeError;
 use schemas::debezium::KeyEncoding;
+use schemas::delta::BeyondAvro;
 
 use crate::registry::SchemaMissing;
 
@@ -100,5 +101,14 @@ pub(crate) fn coalescing_overflow(good_id: i64) -> Failure {
         "SUM_OVERFLOW",
         format!("good {good_id}: the movements of one transaction leave the range of their sum"),
         "look for another program that writes the movements topic",
+    )
+}
+
+/// A stock delta that Avro has no room for.
+pub(crate) fn beyond_avro(good_id: i64, error: BeyondAvro) -> Failure {
+    Failure::stop(
+        "SUM_OVERFLOW",
+        format!("good {good_id}: {error}"),
+        "set the clock of the host right, or look for another program that writes the deltas topic",
     )
 }

@@ -84,6 +84,16 @@ impl<'a> Input<'a> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Malformed("a text that is not UTF-8"))
     }
 
+    /// A decimal of scale 0 in at most 16 bytes.
+    pub(crate) fn whole_decimal(&mut self) -> Result<i128, Malformed> {
+        let bytes = self.bytes()?;
+        let [first, ..] = bytes else { return Err(Malformed("a decimal without digits")) };
+        let mut whole = if first & 0x80 == 0 { [0; 16] } else { [0xff; 16] };
+        let start = whole.len().checked_sub(bytes.len()).ok_or(Malformed("a decimal beyond 128 bits"))?;
+        whole.get_mut(start..).ok_or(Malformed("a decimal beyond 128 bits"))?.copy_from_slice(bytes);
+        Ok(i128::from_be_bytes(whole))
+    }
+
     /// The variant of a union that follows; any other layout is its own only variant.
     pub(crate) fn variant<'l>(&mut self, layout: &'l Layout) -> Result<&'l Layout, Malformed> {
         let Layout::Union(variants) = layout else { return Ok(layout) };

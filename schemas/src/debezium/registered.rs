@@ -35,6 +35,17 @@ pub fn schema_id(bytes: &[u8]) -> Option<u32> {
     }
 }
 
+/// What lies behind the schema id; `None` if it is not in wire format.
+pub(crate) fn payload(bytes: &[u8]) -> Option<&[u8]> {
+    schema_id(bytes).and_then(|_| bytes.get(HEADER_BYTES..))
+}
+
+/// Appends what comes before a payload in wire format.
+pub(crate) fn framed(schema_id: u32, out: &mut Vec<u8>) {
+    out.push(MAGIC);
+    out.extend_from_slice(&schema_id.to_be_bytes());
+}
+
 /// A schema of a registry, made ready for reading what was written with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriterSchema(Kind);
@@ -122,7 +133,7 @@ impl WriterSchema {
         value: &[u8],
         with: impl FnOnce(RawEnvelope<'_>) -> Result<T, Rejection>,
     ) -> Result<T, Rejection> {
-        let payload = value.get(HEADER_BYTES..).unwrap_or_default();
+        let payload = payload(value).unwrap_or_default();
         match &self.0 {
             Kind::Avro(layout) => with(envelope::read(layout, payload)?.raw()),
             Kind::Json(columns) => {
@@ -145,7 +156,7 @@ impl WriterSchema {
 
 /// Reads a key in wire format: the id and nothing else, as for any key.
 fn decode_key(key: &[u8], schema: &WriterSchema) -> Result<Key, Rejection> {
-    let payload = key.get(HEADER_BYTES..).unwrap_or_default();
+    let payload = payload(key).unwrap_or_default();
     let found = match &schema.0 {
         Kind::Avro(layout) => find_avro_id(layout, payload).map(|(id, start)| (id, start, Family::Avro)),
         Kind::Json(_) => key::find_id(payload).map(|found| (found.id, found.start, Family::RegisteredJson)),
