@@ -29,7 +29,7 @@ test: cargo ## Every test, from unit tests to end-to-end scenarios on real serve
 
 chaos: programs ## Every fault scenario on real servers (CHAOS_MINUTES=30 lets programs come and go for longer)
 	cargo build --locked -p processor --features fail-points --bin processor-with-fail-points
-	cargo test --locked -p tests --test native_faults -- --include-ignored
+	cargo test --locked -p tests --test native_faults --test native_formats -- --include-ignored
 
 check: toolchain ## Formatting, lints, and licences where cargo-deny is installed
 	cargo fmt --all --check

@@ -10,6 +10,7 @@
 //! - [`run`]: `processor run`, from settings to workers
 //! - [`operator`]: `processor approve-sweep`, `processor source-emptied`
 //! - [`telemetry`], [`metrics`]: events to log lines and counters
+//! - [`registry`]: schemas of change events in a registry's wire format, and partitions that wait for one
 //! - [`kafka`]: the engine's `Cluster` on real brokers
 
 mod caught_up;
@@ -19,6 +20,7 @@ pub mod kafka;
 pub mod metrics;
 pub mod operator;
 pub mod program;
+pub mod registry;
 pub mod run;
 pub mod settings;
 pub mod telemetry;

@@ -61,6 +61,8 @@ pub struct Metrics {
     pub running: Family<PartitionLabel, Gauge>,
     /// Next input offset of each running partition.
     pub next_offset: Family<PartitionLabel, Gauge>,
+    /// Schemas asked for at the registry and not there yet; partitions wait while it is not 0.
+    pub schemas_awaited: Gauge,
 }
 
 impl Metrics {
@@ -82,6 +84,7 @@ impl Metrics {
             restored: Counter::default(),
             running: Family::default(),
             next_offset: Family::default(),
+            schemas_awaited: Gauge::default(),
         };
         let m = metrics.clone();
         let registry = registry.sub_registry_with_prefix("processor");
@@ -99,6 +102,11 @@ impl Metrics {
         registry.register("changelog_records_restored", "Changelog records replayed", m.restored);
         registry.register("partition_running", "1 for a partition owned and running, 0 while restored", m.running);
         registry.register("next_offset", "Next input offset of each running partition", m.next_offset);
+        registry.register(
+            "schemas_awaited",
+            "Schemas not had from the registry yet; partitions wait",
+            m.schemas_awaited,
+        );
         metrics
     }
 }

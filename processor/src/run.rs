@@ -21,6 +21,7 @@ use crate::caught_up::{CaughtUp, Rounds};
 use crate::kafka::admin::{self, Provided, Provision};
 use crate::kafka::{ClientProperties, KafkaCluster};
 use crate::metrics::{Metrics, PartitionLabel};
+use crate::registry::{CachedSchemas, RegistryCluster, SchemaCache};
 use crate::settings::Run;
 use crate::telemetry::{ApplicationTelemetry, WorkerTelemetry};
 
@@ -36,7 +37,8 @@ const HANDOVER: Duration = Duration::from_millis(50);
 /// How often a worker tells its positions to the metrics.
 const POSITIONS_EVERY: Duration = Duration::from_secs(1);
 
-type StockWorker = Worker<KafkaCluster, LocalStore, StockApplication<ApplicationTelemetry>, WorkerTelemetry>;
+type StockWorker =
+    Worker<RegistryCluster<KafkaCluster>, LocalStore, StockApplication<ApplicationTelemetry>, WorkerTelemetry>;
 
 /// What every worker is built from.
 #[derive(Clone)]
@@ -48,6 +50,7 @@ struct Plan {
     max_state_age: Duration,
     store: LocalStore,
     metrics: Metrics,
+    schemas: Option<SchemaCache>,
     health: Health,
     shutdown: Shutdown,
     rounds: Arc<Rounds>,
@@ -65,6 +68,7 @@ pub fn run(settings: Run, kafka: &KafkaTables) -> Result<(), Coded> {
     let operations = Operations::start(&settings.common.http, health.clone(), Arc::new(registry))?;
     tracing::info!(http = %operations.address, application = settings.application_id, instance = settings.instance, "starting");
 
+    let schemas = SchemaCache::start(&settings.schema_registry, metrics.schemas_awaited.clone())?;
     let names = topic_names(&settings)?;
     let Some(provided) = provide_topics(&settings, &properties, &operations.shutdown)? else { return Ok(()) };
     let topology = Arc::new(Wiring::topology(&settings.source_topic, &names, settings.accept_truncated_input));
@@ -89,6 +93,7 @@ pub fn run(settings: Run, kafka: &KafkaTables) -> Result<(), Coded> {
         properties,
         topology,
         metrics,
+        schemas,
         health: health.clone(),
         shutdown: operations.shutdown,
     };
@@ -251,9 +256,12 @@ fn join_group(plan: &Plan, number: u16) -> Result<Option<StockWorker>, Coded> {
             heartbeat,
             number,
         );
-        let application =
+        let mut application =
             StockApplication::new(plan.application.clone(), ApplicationTelemetry::new(plan.metrics.clone()));
-        let cluster = KafkaCluster::new(crate::kafka::Settings {
+        if let Some(schemas) = &plan.schemas {
+            application = application.with_registry(Box::new(CachedSchemas::new(schemas.clone())));
+        }
+        let kafka = KafkaCluster::new(crate::kafka::Settings {
             bootstrap_servers: plan.settings.kafka.bootstrap_servers.clone(),
             application_id: plan.settings.application_id.clone(),
             instance: plan.settings.instance.clone(),
@@ -263,6 +271,7 @@ fn join_group(plan: &Plan, number: u16) -> Result<Option<StockWorker>, Coded> {
             static_membership: plan.settings.static_membership,
             properties: plan.properties.clone(),
         });
+        let cluster = RegistryCluster::new(kafka, Wiring::DEFAULT.source, plan.schemas.clone());
         let limits = Limits {
             max_records: plan.settings.batch_records,
             commit_interval: plan.settings.commit_interval(),

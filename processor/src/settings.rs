@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use service::configuration::Common;
+use service::configuration::{Common, SchemaRegistry};
 
 /// Prefix of the environment variables.
 pub const PREFIX: &str = "PROCESSOR";
@@ -56,6 +56,9 @@ pub struct Run {
     /// Kafka
     #[command(flatten)]
     pub kafka: Kafka,
+    /// Schema registry
+    #[command(flatten)]
+    pub schema_registry: SchemaRegistry,
     /// Topic that Debezium writes
     #[arg(long, default_value = "warehouse.orders.transactions", value_name = "TOPIC")]
     pub source_topic: String,

@@ -1,13 +1,34 @@
 //! A stock delta: the output. By how much a good just changed, and how much of it remains.
 //!
+//! In JSON, or in Avro behind the id of its schema in a registry, as the processor is told; a topic may hold both, and
+//! readers need no registry: the first field of the Avro form says which version of `avro/delta.avsc` it is.
+//!
 //! Topic `<prefix>.deltas`, compacted, keyed by good; it is also the changelog of the sums, so the newest record of a
 //! key is the whole truth about the good. Carries what invariants 2 and 8 are checked by: `remains(v) =
 //! remains(v − 1) + delta(v)`, versions 1, 2, 3, …, and (epoch, version) only ever grows.
 
-use crate::DecodeError;
+use crate::avro::{Input, Malformed, write};
+use crate::debezium::registered::{framed, payload};
 use crate::json::{self, ObjectWriter, json_object};
+use crate::{DecodeError, FORMAT};
 
 const RECORD: &str = "delta";
+/// The version of `avro/delta.avsc`, first field of every value: without the schema it was written with, an Avro value
+/// cannot be read, and asking a registry would make a restore depend on one.
+const AVRO_FORMAT: i64 = 1;
+
+/// The Avro schema of the values, to be registered.
+pub const AVRO_SCHEMA: &str = include_str!("../avro/delta.avsc");
+
+/// A number that the Avro form has no room for: a version or an epoch beyond 63 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("version {version} or epoch {epoch} does not fit 63 bits")]
+pub struct BeyondAvro {
+    /// The version.
+    pub version: u64,
+    /// The epoch.
+    pub epoch: u64,
+}
 
 /// One version of one good's stock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,8 +78,33 @@ impl StockDelta {
             .finish();
     }
 
-    /// Reads a record; `key` must be the good of the value.
+    /// Appends the record's value in Avro, behind the id under which a registry knows [`AVRO_SCHEMA`].
+    ///
+    /// # Errors
+    /// [`BeyondAvro`]; nothing is appended then.
+    pub fn encode_avro(&self, schema_id: u32, out: &mut Vec<u8>) -> Result<(), BeyondAvro> {
+        let Self { good_id, delta, remains, transactions, version, epoch } = *self;
+        let (Ok(avro_version), Ok(avro_epoch)) = (i64::try_from(version), i64::try_from(epoch)) else {
+            return Err(BeyondAvro { version, epoch });
+        };
+        framed(schema_id, out);
+        write::long(out, AVRO_FORMAT);
+        write::long(out, good_id);
+        write::decimal(out, delta);
+        write::decimal(out, remains);
+        write::long(out, transactions);
+        write::long(out, avro_version);
+        write::long(out, avro_epoch);
+        Ok(())
+    }
+
+    /// Reads a record in either form; `key` must be the good of the value.
     pub fn decode(key: &[u8], value: &[u8]) -> Result<Self, DecodeError> {
+        if let Some(payload) = payload(value) {
+            let delta = Self::decode_avro(payload)?;
+            crate::movement::check_good_key(RECORD, key, delta.good_id)?;
+            return Ok(delta);
+        }
         let wire: Wire<'_> = json::read(RECORD, value)?;
         json::check_format(RECORD, wire.format)?;
         let good_id = json::required(RECORD, "good_id", wire.good_id)?;
@@ -75,6 +121,38 @@ impl StockDelta {
             version,
             epoch: json::required(RECORD, "epoch", wire.epoch)?,
         })
+    }
+
+    fn decode_avro(payload: &[u8]) -> Result<Self, DecodeError> {
+        let malformed = |Malformed(why)| DecodeError::malformed(RECORD, format!("in Avro: {why}"));
+        let mut input = Input::new(payload);
+        let format = input.long().map_err(malformed)?;
+        if format > AVRO_FORMAT {
+            let found = u64::try_from(format).unwrap_or(u64::MAX);
+            return Err(DecodeError::FormatNewer { record: RECORD, found, supported: FORMAT });
+        }
+        if format < AVRO_FORMAT {
+            return Err(malformed(Malformed("it has no format")));
+        }
+        Self::read_avro(&mut input).map_err(malformed)
+    }
+
+    fn read_avro(input: &mut Input<'_>) -> Result<Self, Malformed> {
+        let delta = Self {
+            good_id: input.long()?,
+            delta: input.whole_decimal()?,
+            remains: input.whole_decimal()?,
+            transactions: input.long()?,
+            version: u64::try_from(input.long()?).map_err(|_| Malformed("a negative version"))?,
+            epoch: u64::try_from(input.long()?).map_err(|_| Malformed("a negative epoch"))?,
+        };
+        if delta.version == 0 {
+            return Err(Malformed("version is 0, the first is 1"));
+        }
+        if input.left() != 0 {
+            return Err(Malformed("bytes are left over"));
+        }
+        Ok(delta)
     }
 
     /// Reads the good out of a record key, for tombstones and for readers that look at keys only.

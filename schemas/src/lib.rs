@@ -17,6 +17,7 @@
 //! The Avro and JSON Schema files beside the code (`schemas/avro`, `schemas/json`) and the golden files
 //! (`schemas/golden`) describe the same records; a test keeps the three equal.
 
+mod avro;
 pub mod changelog;
 pub mod control;
 pub mod dead_letter;

@@ -43,14 +43,16 @@ reasons! {
     NotJson = "not-json", "find out who else writes this topic; only the connector's JSON converter may";
     /// The value is not UTF-8.
     InvalidUtf8 = "invalid-utf8", "find out who else writes this topic; only the connector's JSON converter may";
-    /// JSON, but not a Debezium change event (wrong shape, a field twice).
+    /// The value is not what its schema in the registry says.
+    NotAvro = "not-avro", "find out who else writes this topic; only the connector's converter may";
+    /// Readable, but not a Debezium change event (wrong shape, a field twice).
     NotAnEnvelope = "not-an-envelope", "remove transforms that flatten the event; the whole envelope is needed";
     /// The value is longer than the configured limit.
     ValueTooLarge = "value-too-large", "raise the limit, or exclude the large column from the connector";
     /// No record key, or the row carries no usable `id`.
     NoId = "no-id", "set message.key.columns to orders.transactions:id and keep the id column included";
     /// The record key is not exactly the id in the form the connector writes it.
-    KeyNotTheId = "key-not-the-id", "set message.key.columns to orders.transactions:id and a JSON key converter";
+    KeyNotTheId = "key-not-the-id", "set message.key.columns to orders.transactions:id and a JSON or Avro key converter";
     /// The id in the row is another one than in the record key.
     KeyValueDisagree = "key-value-disagree", "remove transforms that rewrite keys or rows";
     /// `op` is missing or none of `r`, `c`, `u`, `d`, `t`.

@@ -132,6 +132,12 @@ fn contents() -> impl Strategy<Value = Option<Content>> {
     proptest::option::of((any::<i64>(), any::<i64>()).prop_map(|(good_id, pieces)| Content { good_id, pieces }))
 }
 
+fn avro(delta: &StockDelta) -> Vec<u8> {
+    let mut out = Vec::new();
+    delta.encode_avro(7, &mut out).unwrap();
+    out
+}
+
 proptest! {
     #[test]
     fn changelog_records_round_trip(
@@ -187,6 +193,39 @@ proptest! {
             _ => Control::SourceEmptied { snapshot_lsn },
         };
         prop_assert_eq!(Control::decode(&written(|out| record.encode(out))), Ok(ReceivedControl::Known(record)));
+    }
+
+    /// Behind the right beginning: arbitrary bytes alone hardly get past it.
+    #[test]
+    fn no_bytes_bring_the_reader_of_avro_deltas_down_or_are_read_as_two_things(
+        good_id in any::<i64>(),
+        mut value in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        value.splice(0..0, [0, 0, 0, 0, 7, 2]);
+        if let Ok(delta) = StockDelta::decode(good_id.to_string().as_bytes(), &value) {
+            prop_assert_eq!(StockDelta::decode(good_id.to_string().as_bytes(), &avro(&delta)), Ok(delta));
+        }
+    }
+
+    #[test]
+    fn stock_deltas_in_avro_survive_the_round_trip(
+        good_id in any::<i64>(),
+        delta in any::<i128>(),
+        remains in any::<i128>(),
+        transactions in any::<i64>(),
+        version in 1..=i64::MAX.cast_unsigned(),
+        epoch in 0..=i64::MAX.cast_unsigned(),
+    ) {
+        let record = StockDelta { good_id, delta, remains, transactions, version, epoch };
+        let (key, value) = (written(|out| record.encode_key(out)), avro(&record));
+        prop_assert_eq!(StockDelta::decode(&key, &value), Ok(record));
+        prop_assert_eq!(StockDelta::decode(b"x", &value).unwrap_err().code(), "RECORD_KEY_MALFORMED");
+        for length in 5..value.len() {
+            prop_assert_eq!(StockDelta::decode(&key, &value[..length]).unwrap_err().code(), "RECORD_MALFORMED");
+        }
+        let mut newer = value;
+        newer[5] = 4;
+        prop_assert_eq!(StockDelta::decode(&key, &newer).unwrap_err().code(), "FORMAT_NEWER");
     }
 
     #[test]

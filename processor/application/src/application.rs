@@ -14,6 +14,7 @@ use crate::errors::unreadable;
 use crate::movements::{Movements, sum_key};
 use crate::observer::{ApplicationObserver, Counts, Event, Pending};
 use crate::partitions::Partitions;
+use crate::registry::{NoRegistry, Schemas};
 use crate::source::Buffers;
 use crate::wiring::{MOVEMENTS, SOURCE, Settings};
 
@@ -22,6 +23,7 @@ use crate::wiring::{MOVEMENTS, SOURCE, Settings};
 pub struct StockApplication<O> {
     pub(crate) settings: Settings,
     pub(crate) observer: O,
+    pub(crate) registry: Box<dyn Schemas>,
     pub(crate) partitions: Partitions,
     pub(crate) movements: Movements,
     pub(crate) epochs: Epochs,
@@ -36,15 +38,22 @@ impl<O: ApplicationObserver> StockApplication<O> {
     /// A program that runs no partition yet.
     pub fn new(settings: Settings, observer: O) -> Self {
         Self {
-            settings,
             observer,
+            registry: Box::new(NoRegistry),
             partitions: Partitions::default(),
-            movements: Movements::default(),
+            movements: Movements::new(settings.output),
+            settings,
             epochs: Epochs::default(),
             buffers: Buffers::default(),
             counts: Counts::default(),
             pending: Vec::new(),
         }
+    }
+
+    /// The same program with a registry to take schemas from.
+    #[must_use]
+    pub fn with_registry(self, registry: Box<dyn Schemas>) -> Self {
+        Self { registry, ..self }
     }
 
     /// The settings.

@@ -5,6 +5,9 @@ use processor_engine::cluster::Record;
 use processor_engine::{Failure, StatePartition, Stop};
 use schemas::DecodeError;
 use schemas::debezium::KeyEncoding;
+use schemas::delta::BeyondAvro;
+
+use crate::registry::SchemaMissing;
 
 /// A record of ours that cannot be read: a newer version wrote it, or somebody else.
 pub(crate) fn unreadable(topic: &str, record: &Record<'_>, error: &DecodeError) -> Stop {
@@ -55,6 +58,21 @@ pub(crate) fn key_encoding_changed(
     )
 }
 
+/// A record in a registry's wire format whose schema is not at hand. Not known *yet* is no reason to stop and none to
+/// set the record aside: it is read again later.
+pub(crate) fn schema_missing(topic: &str, record: &Record<'_>, id: u32, missing: SchemaMissing) -> Failure {
+    let place = format!("{topic} partition {} offset {}", record.source.partition, record.offset);
+    match missing {
+        SchemaMissing::NotYetKnown => Failure::Abort(format!("{place}: schema {id} is not known yet")),
+        SchemaMissing::NoRegistry => Failure::stop(
+            "SCHEMA_REGISTRY_MISSING",
+            format!("{place}: the record is written with schema {id} of a registry, and no registry is configured"),
+            "give --schema-registry-url the Confluent-compatible API of the registry that the connector's converter \
+             writes its schemas to",
+        ),
+    }
+}
+
 /// A movement lies where its good does not belong.
 pub(crate) fn misplaced(topic: &str, record: &Record<'_>, good_id: i64, expected: i32) -> Failure {
     Failure::stop(
@@ -83,5 +101,14 @@ pub(crate) fn coalescing_overflow(good_id: i64) -> Failure {
         "SUM_OVERFLOW",
         format!("good {good_id}: the movements of one transaction leave the range of their sum"),
         "look for another program that writes the movements topic",
+    )
+}
+
+/// A stock delta that Avro has no room for.
+pub(crate) fn beyond_avro(good_id: i64, error: BeyondAvro) -> Failure {
+    Failure::stop(
+        "SUM_OVERFLOW",
+        format!("good {good_id}: {error}"),
+        "set the clock of the host right, or look for another program that writes the deltas topic",
     )
 }

@@ -13,6 +13,7 @@
 //! - `movements`: the second step, and where each movement goes.
 //! - `epochs`: when an output partition has everything in its new epoch.
 //! - `sweeping`: announcements and the sweep, chunk by chunk.
+//! - [`registry`]: where schemas of events in a registry's wire format come from.
 //! - [`observer`]: everything worth logging or counting.
 //! - `errors`: the coded reasons to stop.
 
@@ -22,13 +23,15 @@ mod errors;
 mod movements;
 pub mod observer;
 mod partitions;
+pub mod registry;
 mod source;
 mod sweeping;
 pub mod wiring;
 
 pub use application::StockApplication;
 pub use observer::{ApplicationObserver, Counts, Event, Silent};
-pub use wiring::{MOVEMENTS, SOURCE, Settings, Wiring};
+pub use registry::{NoRegistry, SchemaMissing, Schemas};
+pub use wiring::{MOVEMENTS, OutputFormat, SOURCE, Settings, Wiring};
 
 #[cfg(test)]
 mod tests;

@@ -15,13 +15,14 @@ use schemas::partitioner::partition_for_good;
 use schemas::{DecodeError, Movement, StockDelta};
 
 use crate::application::StockApplication;
-use crate::errors::{coalescing_overflow, damaged, misplaced, overflow, unreadable};
+use crate::errors::{beyond_avro, coalescing_overflow, damaged, misplaced, overflow, unreadable};
 use crate::observer::ApplicationObserver;
-use crate::wiring::{MOVEMENTS, Wiring};
+use crate::wiring::{MOVEMENTS, OutputFormat, Wiring};
 
 /// Movements of the open transaction, and the epochs of the output partitions.
 #[derive(Debug, Default)]
 pub(crate) struct Movements {
+    output: OutputFormat,
     by_good: HashMap<i64, Net>,
     /// One good of each movements partition read in this transaction, for [`StockApplication::mark_cancelled`].
     read: BTreeMap<i32, i64>,
@@ -50,6 +51,11 @@ pub(crate) fn sum_key(good_id: i64) -> [u8; 8] {
 }
 
 impl Movements {
+    /// None yet.
+    pub(crate) fn new(output: OutputFormat) -> Self {
+        Self { output, ..Self::default() }
+    }
+
     /// Coalesces a movement into the open transaction.
     pub(crate) fn add(&mut self, movement: &Movement) -> Result<(), Failure> {
         let net = self.by_good.entry(movement.good_id).or_default();
@@ -148,15 +154,20 @@ impl Movements {
         let sum = before.apply(delta, transactions).map_err(|error| overflow(good_id, error))?;
         let Sum { remains, transactions, version, epoch } = sum;
         let record = StockDelta { good_id, delta, remains, transactions, version, epoch };
-        let Self { value, key, json, .. } = self;
+        let Self { output, value, key, json: written, .. } = self;
         value.clear();
         key.clear();
-        json.clear();
+        written.clear();
         sum.encode(value);
         record.encode_key(key);
-        record.encode(json);
+        match output {
+            OutputFormat::Json => record.encode(written),
+            OutputFormat::Avro { schema_id } => {
+                record.encode_avro(*schema_id, written).map_err(|error| beyond_avro(good_id, error))?;
+            }
+        }
         let change =
-            StateChange { key: &store_key, value: Some(value), changelog_key: key, changelog_value: Some(json) };
+            StateChange { key: &store_key, value: Some(value), changelog_key: key, changelog_value: Some(written) };
         transaction.put_marked(partition, &change)
     }
 

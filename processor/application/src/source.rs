@@ -14,7 +14,7 @@ use schemas::{ChangelogKey, Control, DecodeError, Rejection, dead_letter};
 use uuid::Uuid;
 
 use crate::application::StockApplication;
-use crate::errors::{damaged, key_encoding_changed};
+use crate::errors::{damaged, key_encoding_changed, schema_missing};
 use crate::observer::{ApplicationObserver, Event, Pending};
 use crate::partitions::PARTITION_STORE_KEY;
 use crate::wiring::{SOURCE, Wiring};
@@ -100,7 +100,7 @@ impl<O: ApplicationObserver> StockApplication<O> {
         partition: StatePartition,
         record: &Record<'_>,
     ) -> Result<(), Failure> {
-        let decoded = debezium::decode(record.key, record.value, self.settings.max_value_bytes);
+        let decoded = self.decode(record)?;
         if let Some(key) = decoded.key {
             self.check_key(record, key.encoding)?;
         }
@@ -116,6 +116,19 @@ impl<O: ApplicationObserver> StockApplication<O> {
             Some(Err(rejection)) => self.dead_letter(transaction, record, &rejection),
             Some(Ok(change)) => self.row_change(transaction, partition, record, &change),
         }
+    }
+
+    /// Reads a change event, in whatever form it is written.
+    fn decode(&mut self, record: &Record<'_>) -> Result<debezium::Record, Failure> {
+        let limit = self.settings.max_value_bytes;
+        let in_wire_format = |bytes: Option<&[u8]>| bytes.and_then(debezium::schema_id).is_some();
+        if !in_wire_format(record.value) && !in_wire_format(record.key) {
+            return Ok(debezium::decode(record.key, record.value, limit));
+        }
+        let Self { registry, settings, .. } = self;
+        debezium::decode_registered(record.key, record.value, limit, |id| {
+            registry.schema(id).map_err(|missing| schema_missing(&settings.source_topic, record, id, missing))
+        })
     }
 
     fn check_key(&mut self, record: &Record<'_>, found: debezium::KeyEncoding) -> Result<(), Failure> {

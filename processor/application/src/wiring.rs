@@ -95,6 +95,21 @@ pub struct Settings {
     pub sweep_policy: SweepPolicy,
     /// How much of a sweep goes into one transaction.
     pub sweep_chunk: ChunkLimits,
+    /// How stock deltas are written. All forms are read.
+    pub output: OutputFormat,
+}
+
+/// How stock deltas are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OutputFormat {
+    /// JSON, for people and programs.
+    #[default]
+    Json,
+    /// Avro, behind the id under which a registry knows the schema.
+    Avro {
+        /// That id.
+        schema_id: u32,
+    },
 }
 
 impl Settings {
@@ -116,6 +131,7 @@ impl Settings {
             max_value_bytes: Self::DEFAULT_MAX_VALUE_BYTES,
             sweep_policy: SweepPolicy::default(),
             sweep_chunk: ChunkLimits::default(),
+            output: OutputFormat::default(),
         }
     }
 }

@@ -30,9 +30,10 @@ pub struct Key {
 
 /// The byte form of a record key with the id taken out.
 ///
-/// Short forms are their own template, `{"id":"*"}`; longer ones are `json-schema:` (with schema wrapper) or `json:`
-/// and a 64-bit FNV-1a hash of the template in hexadecimal. Equal texts mean equal forms. Copied and compared as 32
-/// bytes, never allocated: it is looked at for every record.
+/// Short forms are their own template, `{"id":"*"}`; longer ones are `json-schema:` (with schema wrapper) or `json:`,
+/// those in a registry's wire format `json-registry:` or `avro:`, and a 64-bit FNV-1a hash of the template in
+/// hexadecimal. The schema id is part of the template: another id is other bytes, hence other partitions. Equal texts
+/// mean equal forms. Copied and compared as 32 bytes, never allocated: it is looked at for every record.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KeyEncoding {
     length: u8,
@@ -74,8 +75,10 @@ impl KeyEncoding {
     }
 
     /// The encoding of a key whose id lies between `before` and `after`.
-    fn of_template(before: &[u8], after: &[u8], wrapped: bool) -> Self {
-        if !wrapped && let Some(template) = Self::of_parts(&[before, b"*", after]) {
+    pub(super) fn of_template(before: &[u8], after: &[u8], family: Family) -> Self {
+        if family == Family::Json
+            && let Some(template) = Self::of_parts(&[before, b"*", after])
+        {
             return template;
         }
         // FNV-1a: a dozen bytes of code and the same value for ever; the form is compared, not attacked.
@@ -83,14 +86,32 @@ impl KeyEncoding {
         for byte in before.iter().chain(b"*").chain(after) {
             hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
-        let family = if wrapped { "json-schema" } else { "json" };
+        let family = match family {
+            Family::Json => "json",
+            Family::WrappedJson => "json-schema",
+            Family::RegisteredJson => "json-registry",
+            Family::Avro => "avro",
+        };
         let mut text = [0; Self::MAX_BYTES];
         let mut rest = text.as_mut_slice();
-        // 11 + 1 + 16 bytes fit; were they cut, the encoding would still be another than PLAIN and stay the same.
+        // 13 + 1 + 16 bytes fit; were they cut, the encoding would still be another than PLAIN and stay the same.
         let _ = write!(rest, "{family}:{hash:016x}");
         let length = Self::MAX_BYTES - rest.len();
         Self { length: u8::try_from(length).unwrap_or_default(), text }
     }
+}
+
+/// Which converter writes such a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    /// JSON without a schema.
+    Json,
+    /// JSON with its schema in it.
+    WrappedJson,
+    /// JSON behind a schema id.
+    RegisteredJson,
+    /// Avro behind a schema id.
+    Avro,
 }
 
 impl fmt::Debug for KeyEncoding {
@@ -144,24 +165,48 @@ pub fn decode(key: Option<&[u8]>) -> Result<Key, Rejection> {
     {
         return Ok(Key { id, encoding: KeyEncoding::PLAIN });
     }
-    decode_other_forms(key)
-        .map_err(|why| Rejection::new(Reason::KeyNotTheId, format!("{why}: the key is {}", excerpt(key))))
+    decode_other_forms(key).map_err(|why| not_the_id(key, why))
 }
 
 #[cold]
 fn decode_other_forms(key: &[u8]) -> Result<Key, &'static str> {
+    let Found { id, start, family } = find_id(key)?;
+    let encoding = template(key, start, family).ok_or("id not found in the key")?;
+    Ok(Key { id, encoding })
+}
+
+/// The encoding of a key whose id stands at `start`.
+pub(super) fn template(key: &[u8], start: usize, family: Family) -> Option<KeyEncoding> {
+    Some(KeyEncoding::of_template(key.get(..start)?, key.get(start + UUID_BYTES..)?, family))
+}
+
+/// Where in a JSON key the id stands.
+pub(super) struct Found {
+    pub(super) id: Uuid,
+    /// Place of its first digit.
+    pub(super) start: usize,
+    pub(super) family: Family,
+}
+
+/// Looks for the id in any JSON key that holds it and nothing else.
+pub(super) fn find_id(key: &[u8]) -> Result<Found, &'static str> {
     let text = std::str::from_utf8(key).map_err(|_| "not JSON text")?;
     let document: Document<'_> = serde_json::from_str(text).map_err(|_| "not a JSON object of known form")?;
-    let (id, wrapped) = match (document.id, document.payload) {
-        (Some(id), None) if document.unknown_fields == 0 && document.schema.is_none() => (id, false),
-        (None, Some(IdObject { id: Some(id), unknown_fields: 0, .. })) if document.unknown_fields == 0 => (id, true),
+    let (raw, family) = match (document.id, document.payload) {
+        (Some(id), None) if document.unknown_fields == 0 && document.schema.is_none() => (id, Family::Json),
+        (None, Some(IdObject { id: Some(id), unknown_fields: 0, .. })) if document.unknown_fields == 0 => {
+            (id, Family::WrappedJson)
+        }
         _ => return Err("not exactly one field id"),
     };
+    let uuid_text = raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default();
+    let id = parse_canonical_uuid(uuid_text.as_bytes()).ok_or("id is no uuid in lower-case hyphenated form")?;
     // The raw text of the value is a slice of the key, so its address tells where the template is cut.
-    let start = id.get().as_ptr().addr().wrapping_sub(text.as_ptr().addr());
-    let uuid_text = id.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default();
-    let uuid = parse_canonical_uuid(uuid_text.as_bytes()).ok_or("id is no uuid in lower-case hyphenated form")?;
-    let before = key.get(..=start).ok_or("id not found in the key")?;
-    let after = key.get(start + 1 + UUID_BYTES..).ok_or("id not found in the key")?;
-    Ok(Key { id: uuid, encoding: KeyEncoding::of_template(before, after, wrapped) })
+    let start = raw.get().as_ptr().addr().wrapping_sub(text.as_ptr().addr()) + 1;
+    Ok(Found { id, start, family })
+}
+
+/// The refusal of a key that is not the id.
+pub(super) fn not_the_id(key: &[u8], why: &str) -> Rejection {
+    Rejection::new(Reason::KeyNotTheId, format!("{why}: the key is {}", excerpt(key)))
 }

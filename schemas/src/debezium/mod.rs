@@ -1,17 +1,20 @@
 //! Change events as Debezium's connector for `PostgreSQL` writes them, read without a guess.
 //!
 //! Owns the form of the input topic: the record key ([`key`]), the envelope with and without the `schema`/`payload`
-//! wrapper ([`value`]). Never decides whether an event is new, and never uses `before`: with the default replica
+//! wrapper ([`value`]), and both as Avro or JSON behind the id of a schema in a registry ([`registered`]). Never decides whether an event is new, and never uses `before`: with the default replica
 //! identity it is null or made of zeroes, so the old contribution comes from the processor's state.
 //!
 //! Guards invariant 7: every record becomes a [`Change`] or a [`Rejection`] that says why not.
 
+mod envelope;
 pub mod key;
 mod number;
 mod plain;
+pub mod registered;
 pub mod value;
 
 pub use key::{Key, KeyEncoding};
+pub use registered::{WriterSchema, decode_registered, schema_id};
 pub use value::{Change, ChangeOperation, RowChange, Snapshot, Source};
 
 use crate::Rejection;

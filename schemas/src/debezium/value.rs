@@ -196,11 +196,20 @@ impl<'a> From<Envelope<'a>> for RawEnvelope<'a> {
 /// Reads the value of the record whose key names `id`; `max_value_bytes` is the longest that is accepted.
 pub fn decode(id: Uuid, value: Option<&[u8]>, max_value_bytes: usize) -> Result<Change, Rejection> {
     let Some(value) = value else { return Ok(Change::Tombstone) };
-    let too_large = (value.len() > max_value_bytes).then(|| {
-        let detail = format!("the value has {} bytes, the limit is {max_value_bytes}", value.len());
+    let change = parse(value).and_then(|envelope| envelope.map_or(Ok(Change::Tombstone), |it| it.change(id)));
+    limited(value.len(), max_value_bytes, change)
+}
+
+/// What is made of a value that was read, when it has `bytes` bytes and may have `max_value_bytes`.
+pub(super) fn limited(
+    bytes: usize,
+    max_value_bytes: usize,
+    change: Result<Change, Rejection>,
+) -> Result<Change, Rejection> {
+    let too_large = (bytes > max_value_bytes).then(|| {
+        let detail = format!("the value has {bytes} bytes, the limit is {max_value_bytes}");
         Rejection::new(Reason::ValueTooLarge, detail)
     });
-    let change = parse(value).and_then(|envelope| envelope.map_or(Ok(Change::Tombstone), |it| it.change(id)));
     match (too_large, change) {
         (None, change) => change,
         // The limit is about the row; its position still counts.
@@ -219,7 +228,7 @@ pub(super) fn is_truncate(value: Option<&[u8]>) -> bool {
 }
 
 /// The envelope; `None` for a JSON null, which older converters write for a tombstone.
-fn parse(value: &[u8]) -> Result<Option<RawEnvelope<'_>>, Rejection> {
+pub(super) fn parse(value: &[u8]) -> Result<Option<RawEnvelope<'_>>, Rejection> {
     // Checked once up front: serde_json looks at the encoding only of the strings it keeps.
     let text = std::str::from_utf8(value).map_err(|error| Rejection::new(Reason::InvalidUtf8, error.to_string()))?;
     match plain::read(text) {
@@ -245,7 +254,7 @@ pub(super) fn parse_any(text: &str) -> Result<Option<RawEnvelope<'_>>, Rejection
 }
 
 impl RawEnvelope<'_> {
-    fn change(self, id: Uuid) -> Result<Change, Rejection> {
+    pub(super) fn change(self, id: Uuid) -> Result<Change, Rejection> {
         let Some(op) = self.op else { return Err(Rejection::new(Reason::UnknownOp, "op is missing")) };
         let operation = match op {
             r#""r""# => ChangeOperation::Read,

@@ -11,6 +11,7 @@
 
 mod file;
 mod kafka;
+mod registry;
 mod secret;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
 
 pub use kafka::{CLIENT_GUARANTEES, CONSUMER_GUARANTEES, KafkaTables, PRODUCER_GUARANTEES, Properties, Protected};
+pub use registry::{Credentials, RegistryAccess, SchemaRegistry};
 pub use secret::DatabaseUrl;
 
 use crate::errors::Coded;

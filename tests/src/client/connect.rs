@@ -37,6 +37,48 @@ pub fn orders_connector(source: &HostPort) -> Value {
     })
 }
 
+/// How a converter writes keys or values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Plain JSON, as `source-create.sh` has it.
+    Json,
+    /// Avro behind the id of its schema in the registry.
+    Avro,
+    /// JSON behind the id of its schema in the registry.
+    JsonSchema,
+}
+
+/// The connector with other converters; `registry` is the registry's base URL as Connect sees it.
+pub fn orders_connector_in(source: &HostPort, key: Format, value: Format, registry: &str) -> Value {
+    let mut configuration = orders_connector(source);
+    let mut set = |name: &str, value: &str| {
+        configuration.as_object_mut().map(|settings| settings.insert(name.to_owned(), Value::from(value)));
+    };
+    for (part, format) in [("key", key), ("value", value)] {
+        let settings: &[(&str, &str)] = match format {
+            Format::Json => continue,
+            Format::Avro => &[
+                ("", "io.apicurio.registry.utils.converter.AvroConverter"),
+                (".apicurio.registry.url", &format!("{registry}/apis/registry/v2")),
+                (".apicurio.registry.auto-register", "true"),
+                (".apicurio.registry.find-latest", "true"),
+                (".apicurio.registry.as-confluent", "true"),
+                // In the payload: Confluent's wire format. Headers are Apicurio's own.
+                (".apicurio.registry.headers.enabled", "false"),
+            ],
+            Format::JsonSchema => {
+                &[("", "stack.JsonSchemaConverter"), (".schema.registry.url", &format!("{registry}/apis/ccompat/v7"))]
+            }
+        };
+        for (name, value) in settings {
+            set(&format!("{part}.converter{name}"), value);
+        }
+    }
+    // Names that Avro accepts, whatever the topic is called.
+    set("schema.name.adjustment.mode", "avro");
+    configuration
+}
+
 /// States of a connector and of its tasks, as Connect names them (`RUNNING`, `FAILED`, `STOPPED` …).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectorState {

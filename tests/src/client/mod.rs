@@ -15,7 +15,7 @@ mod sql;
 mod topics;
 
 pub use check::{Delta, check_remains};
-pub use connect::{Connect, ConnectorState, orders_connector};
+pub use connect::{Connect, ConnectorState, Format, orders_connector, orders_connector_in};
 pub use groups::{GroupOffset, ResetTo};
 pub use history::{CapturedRecord, History, Replay, data_directory, expected_remains};
 pub use kafka::{Kafka, unique_name};

@@ -96,6 +96,7 @@ fn with_supplied_flags(spec: &ProgramSpec, place: &Place<'_>) -> Result<ProgramS
             fs::create_dir_all(place.state)?;
             supplied.push(("--state-dir", place.state.display().to_string()));
             supplied.push(("--instance", spec.name.clone()));
+            supplied.extend(place.addresses.schemas_url().map(|url| ("--schema-registry-url", url)));
         }
         Program::Sink => {
             let url = place.addresses.target_database_url.clone();

@@ -24,8 +24,10 @@ pub(super) struct WorkerOptions<'a> {
     pub(super) replication: usize,
     pub(super) port: u16,
     pub(super) offset_flush_interval: Duration,
-    /// Directory of plug-ins.
-    pub(super) plugins: &'a Path,
+    /// Directories of plug-ins, separated by commas.
+    pub(super) plugins: &'a str,
+    /// Whether there are plug-ins without a list of what they offer (Apicurio's converters): classes are looked through.
+    pub(super) scan: bool,
 }
 
 /// Describes a worker in `directory`.
@@ -47,7 +49,7 @@ fn worker_properties(options: WorkerOptions<'_>) -> String {
 group.id=connect
 listeners=http://127.0.0.1:{port}
 plugin.path={plugins}
-plugin.discovery=service_load
+plugin.discovery={discovery}
 config.storage.topic=connect-configs
 offset.storage.topic=connect-offsets
 status.storage.topic=connect-status
@@ -64,7 +66,8 @@ offset.flush.interval.ms={flush}
 ",
         bootstrap_servers = options.bootstrap_servers,
         port = options.port,
-        plugins = options.plugins.display(),
+        plugins = options.plugins,
+        discovery = if options.scan { "hybrid_warn" } else { "service_load" },
         replication = options.replication,
         flush = options.offset_flush_interval.as_millis(),
     )

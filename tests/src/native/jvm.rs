@@ -151,7 +151,8 @@ fn write_archives(archives: &Path) -> Result<()> {
         replication: 1,
         port: rest.number(),
         offset_flush_interval: Duration::from_secs(60),
-        plugins: &plugins,
+        plugins: &plugins.display().to_string(),
+        scan: false,
     };
     let mut worker = connect::worker(home, &jvm, options, launch("connect"))?;
     worker.start()?;

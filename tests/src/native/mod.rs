@@ -7,7 +7,7 @@
 //! - `options`: what to start, and how
 //! - `provision`: getting the servers onto the machine
 //! - `jvm`: how Java servers are run and made to start fast
-//! - `kafka`, `connect`, `postgres`: configuration and readiness of each kind of server
+//! - `kafka`, `connect`, `postgres`, `registry`: configuration and readiness of each kind of server
 //! - `server`, `identity`, `spawner`: one process, which process a pid file means, who starts it
 //! - `program`: processors and sinks beside the servers
 //! - `shared`: one stack for all tests of a test binary
@@ -29,6 +29,7 @@ mod program;
 mod progress;
 mod provision;
 mod recorded;
+mod registry;
 mod server;
 mod shared;
 mod spawner;

@@ -37,13 +37,13 @@ pub(super) enum Compiler {
 
 /// Builder of a [`NativeStack`].
 #[derive(Debug, Clone)]
-// Each is a server, or a listener, of its own.
-#[allow(clippy::struct_excessive_bools)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a server that is there or not")]
 pub struct NativeOptions {
     pub(super) brokers: u8,
     pub(super) connect: bool,
     pub(super) source_database: bool,
     pub(super) target_database: bool,
+    pub(super) registry: bool,
     pub(super) broker_heap_mb: u32,
     pub(super) broker_properties: Vec<(String, String)>,
     pub(super) compiler: Compiler,
@@ -61,6 +61,7 @@ impl NativeOptions {
             connect: false,
             source_database: false,
             target_database: false,
+            registry: false,
             broker_heap_mb: 512,
             broker_properties: Vec::new(),
             compiler: Compiler::Quick,
@@ -96,6 +97,13 @@ impl NativeOptions {
     #[must_use]
     pub const fn with_proxied_listener(mut self) -> Self {
         self.proxied = true;
+        self
+    }
+
+    /// Adds the schema registry, and to Connect the converters that use it.
+    #[must_use]
+    pub const fn with_registry(mut self) -> Self {
+        self.registry = true;
         self
     }
 

@@ -47,6 +47,7 @@ pub(super) fn run(
             fs::create_dir_all(state)?;
             supplied.push(("--state-dir", state.display().to_string()));
             supplied.push(("--instance", spec.name.clone()));
+            supplied.extend(addresses.schemas_url().map(|url| ("--schema-registry-url", url)));
         }
         Program::Sink => {
             let url = addresses.target_database_url.clone();

@@ -19,8 +19,9 @@ use super::kafka::{BrokerPorts, ProxiedPorts};
 use super::options::{Compiler, NativeOptions};
 use super::ports::Port;
 use super::progress::tell;
+use super::registry::RegistryPorts;
 use super::server::{Launch, Server};
-use super::{connect, kafka, paths, postgres, program, provision};
+use super::{connect, kafka, paths, postgres, program, provision, registry};
 use crate::proxy::{Proxy, Route};
 use crate::stack::{Addresses, Component, HostPort, ProgramSpec, RunningProgram, Stack, Viewpoint};
 
@@ -46,6 +47,7 @@ struct Ports {
     connect: Option<Port>,
     source: Option<Port>,
     target: Option<Port>,
+    registry: Option<RegistryPorts>,
 }
 
 impl Ports {
@@ -78,6 +80,7 @@ impl Ports {
             connect: choose(options.connect, fixed.map(|ports| ports.connect))?,
             source: choose(options.source_database, fixed.map(|ports| ports.source_database))?,
             target: choose(options.target_database, fixed.map(|ports| ports.target_database))?,
+            registry: if options.registry { Some(RegistryPorts::reserve()?) } else { None },
         })
     }
 
@@ -157,7 +160,7 @@ impl NativeStack {
     /// Brokers (then Connect, which needs them) and the two databases side by side.
     fn start_servers(&self, options: &NativeOptions) -> Result<BTreeMap<Component, Mutex<Server>>> {
         let script = fs::read_to_string(paths::workspace_directory().join("deploy/postgres/source-init.sql"));
-        let (kafka, source, target) = std::thread::scope(|scope| {
+        let (kafka, registry, source, target) = std::thread::scope(|scope| {
             let source = scope.spawn(|| match &self.ports.source {
                 Some(port) => self.start_database("source", port.number(), SOURCE_DATABASE, Some(&script?)).map(Some),
                 None => Ok(None),
@@ -166,11 +169,15 @@ impl NativeStack {
                 Some(port) => self.start_database("target", port.number(), TARGET_DATABASE, None).map(Some),
                 None => Ok(None),
             });
+            let registry =
+                scope.spawn(|| self.ports.registry.as_ref().map(|ports| self.start_registry(ports)).transpose());
             let panicked = || anyhow::anyhow!("starting a server panicked");
             let kafka = self.start_kafka(options);
-            (kafka, source.join().map_err(|_| panicked()), target.join().map_err(|_| panicked()))
+            let registry = registry.join().map_err(|_| panicked());
+            (kafka, registry, source.join().map_err(|_| panicked()), target.join().map_err(|_| panicked()))
         });
         let mut servers = kafka?;
+        servers.extend(registry??.map(|server| (Component::Registry, server)));
         servers.extend(source??.map(|server| (Component::SourceDatabase, server)));
         servers.extend(target??.map(|server| (Component::TargetDatabase, server)));
         Ok(servers.into_iter().map(|(component, server)| (component, Mutex::new(server))).collect())
@@ -196,13 +203,17 @@ impl NativeStack {
         let mut servers: BTreeMap<_, _> =
             (1..).zip(brokers).map(|(node, broker)| (Component::Broker(node), broker)).collect();
         if let Some(port) = &self.ports.connect {
-            let plugins = provision::connect_plugins()?;
+            let mut plugins = provision::connect_plugins()?.display().to_string();
+            if self.ports.registry.is_some() {
+                plugins = format!("{plugins},{}", provision::connect_converters()?.display());
+            }
             let options = WorkerOptions {
                 bootstrap_servers: &bootstrap,
                 replication: count.min(3),
                 port: port.number(),
                 offset_flush_interval: options.offset_flush_interval,
                 plugins: &plugins,
+                scan: self.ports.registry.is_some(),
             };
             let mut worker = connect::worker(&self.directory, &jvm, options, self.launch("connect"))?;
             worker.start()?;
@@ -217,6 +228,13 @@ impl NativeStack {
         server.start()?;
         postgres::wait_healthy(port, || server.check_running())?;
         postgres::ensure_database(port, database, script)?;
+        Ok(server)
+    }
+
+    fn start_registry(&self, ports: &RegistryPorts) -> Result<Server> {
+        let mut server = registry::server(&self.directory, ports, self.launch("registry"))?;
+        server.start()?;
+        registry::wait_healthy(ports, || server.check_running())?;
         Ok(server)
     }
 
@@ -266,7 +284,7 @@ impl Stack for NativeStack {
                 .map(|port| HostPort { host: "127.0.0.1".to_owned(), port: port.number() }),
             source_database_url: database(&ports.source, SOURCE_DATABASE),
             target_database_url: database(&ports.target, TARGET_DATABASE),
-            registry_url: None,
+            registry_url: ports.registry.as_ref().map(RegistryPorts::url),
         }
     }
 
@@ -305,6 +323,9 @@ impl Stack for NativeStack {
 
     fn wait_healthy(&self, component: Component) -> Result<()> {
         let check_running = || self.server(component)?.check_running();
+        if let (Component::Registry, Some(ports)) = (component, &self.ports.registry) {
+            return registry::wait_healthy(ports, check_running);
+        }
         match (component, &self.ports.connect, &self.ports.source, &self.ports.target) {
             (Component::Broker(node), ..) => kafka::wait_healthy(node, &self.ports.broker(node)?, check_running),
             (Component::Connect, Some(port), ..) => connect::wait_healthy(&connect_url(port), check_running),

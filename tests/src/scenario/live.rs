@@ -10,7 +10,7 @@ use crate::client::{Connect, Sql, orders_connector};
 use crate::stack::{Component, RunningProgram, Stack, Viewpoint, wait_until};
 
 /// The topic Debezium writes with the connector's configuration.
-const INPUT: &str = "warehouse.orders.transactions";
+pub(super) const INPUT: &str = "warehouse.orders.transactions";
 
 /// Ends equal to the sums over the source's rows. `stack` must be one of its own: the connector's topic has one name.
 ///
@@ -47,7 +47,7 @@ pub fn ends_equal_to_the_source(stack: &dyn Stack, name: &str) -> Result<()> {
 }
 
 /// Rows with ids derived from their number, spread over 20 goods.
-fn write_rows(source: &Sql, from: u32, to: u32) -> Result<()> {
+pub(super) fn write_rows(source: &Sql, from: u32, to: u32) -> Result<()> {
     source.execute(&format!(
         "INSERT INTO orders.transactions (id, good_id, operation, pcs)
          SELECT md5(n::text)::uuid, n % 20, CASE WHEN n % 3 = 0 THEN 'remove' ELSE 'add' END, n % 17
@@ -57,7 +57,7 @@ fn write_rows(source: &Sql, from: u32, to: u32) -> Result<()> {
 }
 
 /// Updates, key changes and deletes; each time on other rows.
-fn change_rows(source: &Sql) -> Result<()> {
+pub(super) fn change_rows(source: &Sql) -> Result<()> {
     for statement in [
         "UPDATE orders.transactions SET pcs = pcs + 1 WHERE good_id % 4 = 1",
         "UPDATE orders.transactions SET good_id = (good_id + 5) % 20 WHERE pcs % 5 = 2",
@@ -71,7 +71,7 @@ fn change_rows(source: &Sql) -> Result<()> {
 }
 
 /// Waits until the output equals the sums over the source's rows, which stand still meanwhile.
-fn wait_equal(job: &Job<'_>, source: &Sql, processors: &mut [Box<dyn RunningProgram>]) -> Result<()> {
+pub(super) fn wait_equal(job: &Job<'_>, source: &Sql, processors: &mut [Box<dyn RunningProgram>]) -> Result<()> {
     let expected: BTreeMap<i64, i64> = source.source_sums()?;
     // The connector may not have sent everything yet, so "consumed" alone proves nothing here.
     let mut last = String::new();

@@ -7,6 +7,7 @@ pub mod backfill;
 pub mod bad_input;
 pub mod faults;
 pub mod fencing;
+pub mod formats;
 pub mod histories;
 pub mod live;
 pub mod rebuild;

@@ -81,6 +81,13 @@ pub struct Addresses {
     pub registry_url: Option<String>,
 }
 
+impl Addresses {
+    /// The registry's Confluent-compatible API.
+    pub fn schemas_url(&self) -> Option<String> {
+        self.registry_url.as_ref().map(|url| format!("{url}/apis/ccompat/v7"))
+    }
+}
+
 /// A host name and a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPort {

@@ -1,6 +1,7 @@
 //! Tests of the program against a transaction in memory: no broker, no engine, no clock.
 
 mod captures;
+mod formats;
 mod inputs;
 mod restoring;
 mod steps;

@@ -22,6 +22,15 @@ pub(super) use system::{check_helpers, postgres_binaries, server_user};
 pub(super) const KAFKA_VERSION: &str = "4.3.1";
 /// Version of the Debezium plug-in for PostgreSQL.
 pub(super) const DEBEZIUM_VERSION: &str = "3.6.0.Final";
+/// Version of the registry.
+const REGISTRY_VERSION: &str = "3.3.3";
+/// Version of the registry's converters for Connect, the newest there is.
+const CONVERTERS_VERSION: &str = "2.6.13.Final";
+/// A Java compiler that needs no development kit, for the one converter that is ours.
+const COMPILER_VERSION: &str = "3.38.0";
+const JSON_SCHEMA_CONVERTER: &str = include_str!("../../../java/JsonSchemaConverter.java");
+/// Changes whenever the converter does.
+const JSON_SCHEMA_CONVERTER_VERSION: u32 = 1;
 /// Kafka speaks slf4j 1.7; without a binding of that generation it logs nothing at all.
 const LOG4J_BINDING_VERSION: &str = "2.25.4";
 
@@ -39,19 +48,72 @@ pub(super) fn kafka_libraries() -> Result<PathBuf> {
 pub(super) fn connect_plugins() -> Result<PathBuf> {
     installed(&format!("debezium-{DEBEZIUM_VERSION}"), "Debezium's PostgreSQL connector", |directory| {
         system::require_maven()?;
-        let scratch = tempfile::tempdir()?;
         let artifact = format!("io.debezium:debezium-connector-postgres:{DEBEZIUM_VERSION}:tar.gz:plugin");
+        let archive = format!("debezium-connector-postgres-{DEBEZIUM_VERSION}-plugin.tar.gz");
+        unpack_artifact(&artifact, &archive, directory)
+    })
+}
+
+/// Directory of the registry's application.
+pub(super) fn registry_application() -> Result<PathBuf> {
+    installed(&format!("apicurio-{REGISTRY_VERSION}"), "the schema registry", |directory| {
+        system::require_maven()?;
+        let artifact = format!("io.apicurio:apicurio-registry-app:{REGISTRY_VERSION}:tar.gz:all");
+        unpack_artifact(&artifact, &format!("apicurio-registry-app-{REGISTRY_VERSION}-all.tar.gz"), directory)
+    })
+}
+
+/// The `java` to run the registry with, which needs a newer one than everything else.
+pub(super) fn registry_java() -> Result<PathBuf> {
+    system::require_registry_java()
+}
+
+/// Directory of the converters that write Avro and JSON Schema, to be named in Connect's `plugin.path`.
+pub(super) fn connect_converters() -> Result<PathBuf> {
+    let name = format!("converters-{CONVERTERS_VERSION}-{JSON_SCHEMA_CONVERTER_VERSION}");
+    // Installed first: the lock of the cache is not reentrant.
+    let libraries = kafka_libraries()?;
+    installed(&name, "the converters for Avro and JSON Schema", |directory| {
+        system::require_maven()?;
+        let scratch = tempfile::tempdir()?;
+        let dependency = maven_dependency("io.apicurio", "apicurio-registry-utils-converter", CONVERTERS_VERSION);
+        fs::write(scratch.path().join("pom.xml"), project(&dependency))?;
+        // Kafka's own classes come from Connect; those of another version beside them do not fit.
+        let avro = directory.join("avro");
+        let place = format!("-DoutputDirectory={}", avro.display());
         maven(
             scratch.path(),
-            &[
-                "dependency:copy",
-                &format!("-Dartifact={artifact}"),
-                &format!("-DoutputDirectory={}", scratch.path().display()),
-            ],
+            &["dependency:copy-dependencies", "-DincludeScope=runtime", "-DexcludeGroupIds=org.apache.kafka", &place],
         )?;
-        let archive = scratch.path().join(format!("debezium-connector-postgres-{DEBEZIUM_VERSION}-plugin.tar.gz"));
-        run(Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(directory))
+        compile_json_schema_converter(&libraries, scratch.path(), &directory.join("json-schema"))
     })
+}
+
+fn compile_json_schema_converter(libraries: &Path, scratch: &Path, directory: &Path) -> Result<()> {
+    let artifact = format!("-Dartifact=org.eclipse.jdt:ecj:{COMPILER_VERSION}");
+    maven(scratch, &["dependency:copy", &artifact, &format!("-DoutputDirectory={}", scratch.display())])?;
+    let source = scratch.join("JsonSchemaConverter.java");
+    fs::write(&source, JSON_SCHEMA_CONVERTER)?;
+    let jars: Vec<String> =
+        fs::read_dir(libraries)?.map(|entry| Ok(entry?.path().display().to_string())).collect::<Result<_>>()?;
+    run(Command::new(java()?)
+        .arg("-jar")
+        .arg(scratch.join(format!("ecj-{COMPILER_VERSION}.jar")))
+        .args(["-source", "17", "-target", "17", "-nowarn", "-classpath", &jars.join(":"), "-d"])
+        .arg(directory)
+        .arg(&source))?;
+    let services = directory.join("META-INF/services");
+    fs::create_dir_all(&services)?;
+    fs::write(services.join("org.apache.kafka.connect.storage.Converter"), "stack.JsonSchemaConverter\n")?;
+    Ok(())
+}
+
+/// Fetches one archive and unpacks it.
+fn unpack_artifact(artifact: &str, archive: &str, directory: &Path) -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let place = format!("-DoutputDirectory={}", scratch.path().display());
+    maven(scratch.path(), &["dependency:copy", &format!("-Dartifact={artifact}"), &place])?;
+    run(Command::new("tar").arg("-xzf").arg(scratch.path().join(archive)).arg("-C").arg(directory))
 }
 
 /// The `java` to run servers with, installing one when there is none.
@@ -106,21 +168,28 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+fn maven_dependency(group: &str, artifact: &str, version: &str) -> String {
+    format!(
+        "<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version></dependency>"
+    )
+}
+
 /// A Maven project that has nothing but the servers as its dependencies.
 fn kafka_project() -> String {
-    let dependency = |group: &str, artifact: &str, version: &str| {
-        format!(
-            "<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version></dependency>"
-        )
-    };
-    let dependencies = [
-        dependency("org.apache.kafka", "kafka_2.13", KAFKA_VERSION),
-        dependency("org.apache.kafka", "kafka-tools", KAFKA_VERSION),
-        dependency("org.apache.kafka", "connect-runtime", KAFKA_VERSION),
-        dependency("org.apache.kafka", "connect-json", KAFKA_VERSION),
-        dependency("org.apache.logging.log4j", "log4j-slf4j-impl", LOG4J_BINDING_VERSION),
-    ]
-    .concat();
+    project(
+        &[
+            maven_dependency("org.apache.kafka", "kafka_2.13", KAFKA_VERSION),
+            maven_dependency("org.apache.kafka", "kafka-tools", KAFKA_VERSION),
+            maven_dependency("org.apache.kafka", "connect-runtime", KAFKA_VERSION),
+            maven_dependency("org.apache.kafka", "connect-json", KAFKA_VERSION),
+            maven_dependency("org.apache.logging.log4j", "log4j-slf4j-impl", LOG4J_BINDING_VERSION),
+        ]
+        .concat(),
+    )
+}
+
+/// A Maven project of these dependencies.
+fn project(dependencies: &str) -> String {
     format!(
         "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>\
          <groupId>native-stack</groupId><artifactId>servers</artifactId><version>1</version><packaging>pom</packaging>\

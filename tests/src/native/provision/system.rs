@@ -17,6 +17,8 @@ use super::run;
 
 /// Kafka 4 needs this at least.
 const JAVA_AT_LEAST: u32 = 17;
+/// The registry needs this at least.
+const REGISTRY_JAVA_AT_LEAST: u32 = 21;
 /// Logical replication as the connector uses it, and what the tests were written against.
 const POSTGRES_AT_LEAST: u32 = 15;
 
@@ -41,6 +43,21 @@ pub(super) fn require_java() -> Result<PathBuf> {
         );
     }
     Ok(java)
+}
+
+/// Java 21 or newer from `REGISTRY_JAVA_HOME`, from where Java is otherwise, or from among those that are installed.
+pub(super) fn require_registry_java() -> Result<PathBuf> {
+    let new_enough = |java: &PathBuf| {
+        let version = java_version(java).ok().and_then(|version| major_version(&version));
+        version.is_some_and(|version| version >= REGISTRY_JAVA_AT_LEAST)
+    };
+    let find = || {
+        let homes = ["REGISTRY_JAVA_HOME", "JAVA_HOME"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
+        let installed = fs::read_dir("/usr/lib/jvm").into_iter().flatten().flatten().map(|entry| entry.path());
+        let of_homes = homes.chain(installed).map(|home| home.join("bin/java")).filter(|java| java.is_file());
+        of_homes.chain(on_path("java")).find(new_enough)
+    };
+    require("Java 21 for the schema registry (or REGISTRY_JAVA_HOME)", &["openjdk-21-jre-headless"], find)
 }
 
 pub(super) fn require_maven() -> Result<PathBuf> {

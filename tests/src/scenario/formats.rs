@@ -1,0 +1,150 @@
+//! Through the real connector with converters that write Avro and JSON Schema into a real registry.
+//!
+//! Each needs a stack of its own with a registry: the connector's topic has one name, and servers are killed.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::live::{INPUT, change_rows, wait_equal, write_rows};
+use super::{CAUGHT_UP_WITHIN, Job, end_cleanly};
+use crate::client::{Connect, Format, Isolation, Sql, orders_connector_in};
+use crate::stack::{Component, RunningProgram, Stack, Viewpoint, wait_until};
+
+const CONNECTOR: &str = "orders-connector";
+/// What a processor says when it holds a partition back.
+const HELD: &str = "its partition waits";
+
+/// A job that reads what the connector writes.
+struct Run<'a> {
+    stack: &'a dyn Stack,
+    job: Job<'a>,
+    source: Sql,
+    connect: Connect,
+}
+
+impl<'a> Run<'a> {
+    fn new(stack: &'a dyn Stack, name: &str) -> Result<Self> {
+        let addresses = stack.addresses(Viewpoint::Host);
+        Ok(Self {
+            stack,
+            job: Job::named(stack, name, INPUT.to_owned())?,
+            source: Sql::connect(&addresses.source_database_url.context("no source database")?)?,
+            connect: Connect::new(&addresses.connect_url.context("no Connect")?),
+        })
+    }
+
+    /// Lets the connector write in this format from now on.
+    fn write_in(&self, key: Format, value: Format) -> Result<()> {
+        let inside = self.stack.addresses(Viewpoint::Stack);
+        let database = inside.source_database.context("no source database")?;
+        let registry = inside.registry_url.context("no registry")?;
+        self.connect.register(CONNECTOR, &orders_connector_in(&database, key, value, &registry))
+    }
+
+    /// How many values of the input begin with a zero byte, and how many with a brace.
+    fn values(&self) -> Result<(usize, usize)> {
+        let records = self.job.kafka.read(INPUT, Isolation::ReadCommitted)?;
+        let begin_with = |byte| {
+            records.iter().filter(|record| record.value.as_ref().and_then(|value| value.first()) == Some(&byte)).count()
+        };
+        Ok((begin_with(0), begin_with(b'{')))
+    }
+
+    fn wait_equal(&self, processors: &mut [Box<dyn RunningProgram>]) -> Result<()> {
+        wait_equal(&self.job, &self.source, processors)
+    }
+
+    fn no_dead_letters(&self) -> Result<()> {
+        let letters = self.job.kafka.read(&self.job.topic("dead-letters"), Isolation::ReadCommitted)?;
+        ensure!(letters.is_empty(), "{} dead letters", letters.len());
+        Ok(())
+    }
+}
+
+/// Keys and values in `format` end equal to the source, with the registry killed in between: what is known goes on
+/// without it, a processor that knows nothing waits for it and loses nothing.
+pub fn end_equal_to_the_source(stack: &dyn Stack, name: &str, format: Format) -> Result<()> {
+    let run = Run::new(stack, name)?;
+    write_rows(&run.source, 1, 400)?;
+    run.write_in(format, format)?;
+    let mut processors = vec![run.job.start_processor(0)?, run.job.start_processor(1)?];
+    let mut sinks = [run.job.start_sink(0)?];
+    run.wait_equal(&mut processors)?;
+    change_rows(&run.source)?;
+    run.wait_equal(&mut processors)?;
+
+    stack.kill(Component::Registry)?;
+    write_rows(&run.source, 1_001, 1_200)?;
+    change_rows(&run.source)?;
+    run.wait_equal(&mut processors).context("without the registry, everything known")?;
+
+    // Its schemas were in its memory: now it knows none, and the group gives it partitions all the same.
+    let first = processors.first_mut().context("no processor")?;
+    first.kill()?;
+    *first = run.job.start_processor(0)?;
+    write_rows(&run.source, 2_001, 2_200)?;
+    wait_until("a partition to wait for the registry", CAUGHT_UP_WITHIN, || Ok(first.log()?.contains(HELD)))?;
+    ensure!(first.exit()?.is_none(), "waiting is no reason to end:\n{}", first.log()?);
+    stack.start(Component::Registry)?;
+    stack.wait_healthy(Component::Registry)?;
+    change_rows(&run.source)?;
+    run.wait_equal(&mut processors).context("with the registry back")?;
+    run.job.wait_for_target(&run.source.source_sums()?)?;
+
+    let (framed, json) = run.values()?;
+    ensure!(framed > 800 && json == 0, "{framed} values in wire format, {json} in plain JSON");
+    run.no_dead_letters()?;
+    end_cleanly(&mut processors)?;
+    end_cleanly(&mut sinks)
+}
+
+/// Values change over from JSON to Avro to JSON Schema and back while rows are written and the registry comes and goes;
+/// keys stay JSON.
+pub fn change_over_in_mid_topic(stack: &dyn Stack, name: &str) -> Result<()> {
+    let run = Run::new(stack, name)?;
+    write_rows(&run.source, 1, 200)?;
+    run.write_in(Format::Json, Format::Json)?;
+    let mut processors = vec![run.job.start_processor(0)?, run.job.start_processor(1)?];
+    let mut sinks = [run.job.start_sink(0)?];
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| -> Result<()> {
+        let writer = scope.spawn(|| -> Result<()> {
+            let mut from = 10_000;
+            while !done.load(Ordering::Relaxed) {
+                write_rows(&run.source, from, from + 19)?;
+                from += 20;
+                if from % 400 == 0 {
+                    change_rows(&run.source)?;
+                }
+                // A pace, not a wait for anything.
+                thread::sleep(Duration::from_millis(50));
+            }
+            Ok(())
+        });
+        let changed = (|| {
+            for format in [Format::Avro, Format::JsonSchema, Format::Json, Format::Avro] {
+                let (framed, json) = run.values()?;
+                run.write_in(Format::Json, format)?;
+                wait_until(format!("values in {format:?}"), CAUGHT_UP_WITHIN, || {
+                    let (framed_now, json_now) = run.values()?;
+                    Ok(if format == Format::Json { json_now > json + 100 } else { framed_now > framed + 100 })
+                })?;
+                stack.kill(Component::Registry)?;
+                stack.start(Component::Registry)?;
+                stack.wait_healthy(Component::Registry)?;
+            }
+            Ok(())
+        })();
+        done.store(true, Ordering::Relaxed);
+        let written = writer.join().map_err(|_| anyhow::anyhow!("the writer panicked"))?;
+        changed.and(written)
+    })?;
+    run.wait_equal(&mut processors)?;
+    run.job.wait_for_target(&run.source.source_sums()?)?;
+    run.no_dead_letters()?;
+    end_cleanly(&mut processors)?;
+    end_cleanly(&mut sinks)
+}
