@@ -5,7 +5,6 @@
 //! begins a transaction after librdkafka may have repeated a request of the last one by itself, never
 //! commits with a report missing. Guards engine rules 5 (offsets come from delivery reports) and 6.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -70,8 +69,32 @@ struct Ending {
 struct Deliveries {
     transaction: u16,
     acknowledged: u64,
-    offsets: HashMap<TopicPartition, (i64, i64)>,
+    /// In the order of their first report.
+    offsets: Vec<Delivered>,
+    /// Where in `offsets` the last report went.
+    last: usize,
     failure: Option<NativeError>,
+}
+
+impl Deliveries {
+    /// Notes where a record lies.
+    ///
+    /// Reports come by the batch, so mostly for the same partition as the one before: a hash map cost more than all else
+    /// that is done with a report.
+    fn note(&mut self, target: TopicPartition, offset: i64) {
+        let again = self.offsets.get(self.last).is_some_and(|delivered| delivered.target == target);
+        if !again {
+            let known = self.offsets.iter().position(|delivered| delivered.target == target);
+            self.last = known.unwrap_or(self.offsets.len());
+        }
+        match self.offsets.get_mut(self.last) {
+            Some(delivered) => {
+                delivered.first = delivered.first.min(offset);
+                delivered.last = delivered.last.max(offset);
+            }
+            None => self.offsets.push(Delivered { target, first: offset, last: offset }),
+        }
+    }
 }
 
 /// Receives delivery reports on the producer's own thread.
@@ -146,8 +169,7 @@ impl ProducerContext for DeliveryContext {
             Ok(message) => {
                 let offset = message.offset();
                 deliveries.acknowledged += 1;
-                let range = deliveries.offsets.entry(target).or_insert((offset, offset));
-                *range = (range.0.min(offset), range.1.max(offset));
+                deliveries.note(target, offset);
             }
             Err((error, message)) => {
                 deliveries.failure.get_or_insert_with(|| {
@@ -357,9 +379,7 @@ impl TransactionalProducer for KafkaProducer {
             let (acknowledged, sent) = (deliveries.acknowledged, self.sent);
             return Err(Failure::Rebuild(format!("{acknowledged} of {sent} records have a delivery report")));
         }
-        let ranges = deliveries.offsets.iter();
-        let mut delivered: Vec<Delivered> =
-            ranges.map(|(target, (first, last))| Delivered { target: *target, first: *first, last: *last }).collect();
+        let mut delivered = deliveries.offsets.clone();
         delivered.sort_unstable_by_key(|delivered| delivered.target);
         Ok(delivered)
     }
@@ -384,6 +404,17 @@ impl TransactionalProducer for KafkaProducer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reports_of_several_partitions_in_turn_give_the_range_of_each() {
+        let at = |partition| TopicPartition { topic: TopicIndex(3), partition };
+        let mut deliveries = Deliveries::default();
+        for (partition, offset) in [(1, 7), (1, 8), (0, 2), (1, 6), (0, 1), (2, 9)] {
+            deliveries.note(at(partition), offset);
+        }
+        let range = |partition, first, last| Delivered { target: at(partition), first, last };
+        assert_eq!(deliveries.offsets, [range(1, 6, 8), range(0, 1, 2), range(2, 9, 9)]);
+    }
 
     #[test]
     fn a_ticket_carries_topic_partition_and_transaction() {
