@@ -124,6 +124,18 @@ impl<P> Owned<P> {
         }
     }
 
+    /// The row to store with what a replay has read; `None` where there is no replay.
+    ///
+    /// Without a mark so far (only a partition's most overwritten record carries it, and the cleaner keeps the last one)
+    /// what was read is stored all the same: sequence number 0 says that the mark is yet to come.
+    pub(super) fn replayed(&mut self, now_ms: u64) -> Option<Progress> {
+        let Phase::Restoring(restoring) = &self.phase else { return None };
+        let mark = restoring.mark.unwrap_or_default();
+        let progress = self.progress(mark, restoring.leader_epoch, restoring.position, now_ms);
+        self.stored_ms = now_ms;
+        Some(progress)
+    }
+
     pub(super) fn is_running(&self) -> bool {
         matches!(self.phase, Phase::Running)
     }

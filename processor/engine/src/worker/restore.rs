@@ -18,7 +18,7 @@ use crate::failure::{Failure, Stop};
 use crate::mark::{Progress, from_headers};
 use crate::observer::{Event, Observer};
 use crate::resume::{Found, resume};
-use crate::store::{PartitionStore, StateStore};
+use crate::store::{Batch, PartitionStore, StateStore};
 use crate::topology::{StatePartition, TopicPartition, Topology};
 
 /// Keys held in memory before a replay writes them to the store.
@@ -114,21 +114,34 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
                 Read::Idle => break,
             }
         }
-        self.flush_restores(RESTORE_BATCH)?;
+        self.flush_restores()?;
         Ok(any)
     }
 
-    /// Writes what replays have read into the stores, where it is at least `minimum` keys.
-    fn flush_restores(&mut self, minimum: usize) -> Result<(), Failure> {
+    /// Writes what replays have read into the stores as soon as one of them has read enough, and with it, since a store
+    /// may write several at the same time, whatever others have read.
+    fn flush_restores(&mut self) -> Result<(), Failure> {
+        let full = |owned: &Owned<_>| matches!(&owned.phase, Phase::Restoring(restoring) if restoring.pending.len() >= RESTORE_BATCH);
+        if !self.owned.values().any(full) {
+            return Ok(());
+        }
         let now = self.cluster.now_ms();
+        let mut batches = Vec::new();
         for (partition, owned) in &mut self.owned {
-            let Phase::Restoring(restoring) = &mut owned.phase else { continue };
-            if restoring.pending.is_empty() || restoring.pending.len() < minimum {
-                continue;
+            if let Some(progress) = owned.replayed(now)
+                && let Phase::Restoring(restoring) = &owned.phase
+                && !restoring.pending.is_empty()
+            {
+                let (position, from, end) = (restoring.position, restoring.from, restoring.end);
+                self.observer.observe(&Event::Restoring { partition: *partition, position, from, end });
+                batches.push(Batch { store: &mut owned.store, changes: &restoring.pending, progress });
             }
-            let (position, from, end) = (restoring.position, restoring.from, restoring.end);
-            flush(owned, position, now)?;
-            self.observer.observe(&Event::Restoring { partition: *partition, position, from, end });
+        }
+        self.stores.apply(batches)?;
+        for owned in self.owned.values_mut() {
+            if let Phase::Restoring(restoring) = &mut owned.phase {
+                restoring.pending.clear();
+            }
         }
         Ok(())
     }
@@ -146,7 +159,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             Phase::Restoring(restoring) if position >= restoring.end => restoring.position = position,
             _ => return Ok(()),
         }
-        flush(owned, position, now)?;
+        flush(owned, now)?;
         fail_point!("restore-replayed");
         self.reader.remove(changelog)?;
         self.start(partition).map_err(escalate)
@@ -278,19 +291,10 @@ fn replay<A: Application, P>(
 
 /// Applies the pending part of a replay. A prefix of a transaction may thereby be in the store for a while;
 /// harmless, since a partition never runs before its replay has reached the end.
-fn flush<P: PartitionStore>(owned: &mut Owned<P>, position: i64, now_ms: u64) -> Result<(), Failure> {
+fn flush<P: PartitionStore>(owned: &mut Owned<P>, now_ms: u64) -> Result<(), Failure> {
+    let Some(progress) = owned.replayed(now_ms) else { return Ok(()) };
     let Phase::Restoring(restoring) = &mut owned.phase else { return Ok(()) };
-    // Without a mark so far (only a partition's most overwritten record carries it, and the cleaner keeps the last
-    // one) what was read is stored all the same: sequence number 0 says that the mark is yet to come.
-    let mark = restoring.mark.unwrap_or_default();
-    let leader_epoch = restoring.leader_epoch;
-    let mut pending = std::mem::take(&mut restoring.pending);
-    let progress = owned.progress(mark, leader_epoch, position, now_ms);
-    owned.stored_ms = now_ms;
-    let applied = owned.store.apply(&pending.sorted(), &progress);
-    if let Phase::Restoring(restoring) = &mut owned.phase {
-        pending.clear();
-        restoring.pending = pending;
-    }
+    let applied = owned.store.apply(&restoring.pending.sorted(), &progress);
+    restoring.pending.clear();
     applied
 }
