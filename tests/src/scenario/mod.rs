@@ -9,6 +9,7 @@ pub mod faults;
 pub mod fencing;
 pub mod histories;
 pub mod live;
+pub mod poison;
 pub mod rebuild;
 pub mod workload;
 
