@@ -99,13 +99,12 @@ impl<'a> Collector<'a> {
     }
 
     fn ends(&self, topic: &str) -> Result<BTreeMap<i32, LogEnds>> {
-        let mut ends = BTreeMap::new();
-        for partition in self.kafka.partitions(topic)? {
-            let (start, high_watermark) = self.kafka.watermarks(topic, partition)?;
-            let last_stable = self.kafka.last_stable_offset(topic, partition)?;
-            ends.insert(partition, LogEnds { start, last_stable, high_watermark });
-        }
-        Ok(ends)
+        let ends = self.kafka.log_ends(topic)?.into_iter();
+        Ok(ends
+            .map(|(partition, (start, last_stable, high_watermark))| {
+                (partition, LogEnds { start, last_stable, high_watermark })
+            })
+            .collect())
     }
 }
 

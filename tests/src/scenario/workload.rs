@@ -217,18 +217,30 @@ pub struct TopicWork {
     pub workload: Workload,
 }
 
-impl Work for TopicWork {
+impl TopicWork {
+    /// The records of one step.
+    pub fn next_records(&mut self) -> Vec<OutgoingRecord> {
+        self.workload.changes(CHANGES_PER_STEP)
+    }
+
     /// After a failure all records are written again, because some may be there: a redelivery.
-    fn step(&mut self) -> Result<usize> {
-        let records = self.workload.changes(CHANGES_PER_STEP);
+    pub fn write(&self, records: &[OutgoingRecord]) -> Result<()> {
         let mut attempt = 1;
         loop {
-            match self.kafka.write(&self.topic, &records) {
-                Ok(_) => return Ok(records.len()),
+            match self.kafka.write(&self.topic, records) {
+                Ok(_) => return Ok(()),
                 Err(error) if attempt == ATTEMPTS => return Err(error),
                 Err(_) => attempt += 1,
             }
         }
+    }
+}
+
+impl Work for TopicWork {
+    fn step(&mut self) -> Result<usize> {
+        let records = self.next_records();
+        self.write(&records)?;
+        Ok(records.len())
     }
 
     fn rows(&self) -> Result<BTreeMap<String, Contribution>> {

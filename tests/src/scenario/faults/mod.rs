@@ -5,8 +5,11 @@
 
 pub mod broker;
 pub mod connect;
+pub mod disk;
 pub mod fail_points;
+pub mod hostile;
 pub mod network;
+pub mod outage;
 pub mod processor;
 pub mod refused;
 mod shop;

@@ -11,7 +11,7 @@ use super::super::workload::{Load, TopicWork, Work, Workload, sums};
 use super::super::{CAUGHT_UP_WITHIN, Job, end_cleanly, same_remains, tail};
 use crate::checker::{self, Collector, Facts, LiveReader, report};
 use crate::proxy::Proxy;
-use crate::stack::{FailAction, Program, ProgramSpec, RunningProgram, Stack, wait_for, wait_until};
+use crate::stack::{Exit, FailAction, Program, ProgramSpec, RunningProgram, Stack, wait_for, wait_until};
 
 /// How long a member may be silent before the group goes on without it. Shorter than the programs' default, so that
 /// a kill costs seconds.
@@ -152,8 +152,11 @@ impl<'a> Trial<'a> {
 
     /// SIGKILL; it stays down until [`Trial::up`].
     pub fn kill(&mut self, program: Program, instance: usize) -> Result<()> {
-        self.running(program, instance)?.kill()?;
-        self.slot(program, instance)?.running = None;
+        let running = self.running(program, instance)?;
+        running.kill()?;
+        let logged = running.log()?.len();
+        let slot = self.slot(program, instance)?;
+        (slot.running, slot.logged_before) = (None, logged);
         Ok(())
     }
 
@@ -187,15 +190,24 @@ impl<'a> Trial<'a> {
     /// Waits until a fail point has killed its processor; it is down then.
     pub fn killed_by_fail_point(&mut self, instance: usize, name: &str) -> Result<()> {
         const KILLED: i32 = 9;
-        let mut dying = self.slot(Program::Processor, instance)?.running.take().context("it does not run")?;
-        let ended = wait_for(format!("the end at {name}"), CAUGHT_UP_WITHIN, || {
-            self.tend()?;
-            dying.exit()
-        });
-        self.slot(Program::Processor, instance)?.logged_before = dying.log()?.len();
-        let exit = ended.with_context(|| dying.log().map(|log| tail(&log)).unwrap_or_default())?;
-        ensure!(exit.signal == Some(KILLED), "ended with {exit} instead of at {name}:\n{}", tail(&dying.log()?));
+        let (exit, log) = self.ended(Program::Processor, instance).with_context(|| format!("the end at {name}"))?;
+        ensure!(exit.signal == Some(KILLED), "ended with {exit} instead of at {name}:\n{}", tail(&log));
         Ok(())
+    }
+
+    /// Waits until a program has ended by itself, and returns how, and what it has logged; it is down then.
+    pub fn ended(&mut self, program: Program, instance: usize) -> Result<(Exit, String)> {
+        let mut ending = self.slot(program, instance)?.running.take().context("it does not run")?;
+        let ended = wait_for(format!("the end of {}", ending.name()), CAUGHT_UP_WITHIN, || {
+            self.tend()?;
+            ending.exit()
+        });
+        let log = ending.log()?;
+        let slot = self.slot(program, instance)?;
+        let exit = ended.with_context(|| tail(&log))?;
+        let logged = log.get(slot.logged_before..).unwrap_or_default().to_owned();
+        slot.logged_before = log.len();
+        Ok((exit, logged))
     }
 
     /// Starts a program that is down.
