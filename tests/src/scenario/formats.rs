@@ -101,7 +101,7 @@ pub fn end_equal_to_the_source(stack: &dyn Stack, name: &str, format: Format) ->
     end_cleanly(&mut sinks)
 }
 
-/// Values change over from JSON to Avro to JSON Schema and back while rows are written and the registry comes and goes;
+/// Values change over from JSON to Avro, back, to JSON Schema and back while rows are written and the registry comes and goes;
 /// keys stay JSON.
 pub fn change_over_in_mid_topic(stack: &dyn Stack, name: &str) -> Result<()> {
     let run = Run::new(stack, name)?;
@@ -125,7 +125,7 @@ pub fn change_over_in_mid_topic(stack: &dyn Stack, name: &str) -> Result<()> {
             Ok(())
         });
         let changed = (|| {
-            for format in [Format::Avro, Format::JsonSchema, Format::Json, Format::Avro] {
+            for format in [Format::Avro, Format::Json, Format::JsonSchema, Format::Json] {
                 let (framed, json) = run.values()?;
                 run.write_in(Format::Json, format)?;
                 wait_until(format!("values in {format:?}"), CAUGHT_UP_WITHIN, || {
