@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::live::{INPUT, change_rows, wait_equal, write_rows};
-use super::{CAUGHT_UP_WITHIN, Job, end_cleanly};
-use crate::client::{Connect, Format, Isolation, Sql, orders_connector_in};
+use super::{CAUGHT_UP_WITHIN, Job, end_cleanly, tail};
+use crate::client::{Connect, Format, History, Isolation, Replay, Sql, expected_remains, orders_connector_in};
 use crate::stack::{Component, RunningProgram, Stack, Viewpoint, wait_until};
 
 const CONNECTOR: &str = "orders-connector";
@@ -98,6 +98,36 @@ pub fn end_equal_to_the_source(stack: &dyn Stack, name: &str, format: Format) ->
     ensure!(framed > 800 && json == 0, "{framed} values in wire format, {json} in plain JSON");
     run.no_dead_letters()?;
     end_cleanly(&mut processors)?;
+    end_cleanly(&mut sinks)
+}
+
+/// Stock deltas in Avro reach the target, with the form changed in mid-topic and the state directory lost each time, so
+/// that state is restored from both.
+pub fn output_in_avro_reaches_the_target(stack: &dyn Stack, history: &str) -> Result<()> {
+    let job = Job::new(stack, "avro-output")?;
+    let expected = expected_remains(history)?;
+    let records = History::load(history)?;
+    let mut replay = Replay::new(&job.kafka, &job.source_topic, &records)?;
+    let mut sinks = [job.start_sink(0)?];
+    let third = records.records.len() / 3 + 1;
+    for format in ["avro", "json", "avro"] {
+        replay.write_next(third)?;
+        let mut processor = stack.run(&job.processor(0).flag("--output-format", format))?;
+        wait_until(format!("a third of the history in {format}"), CAUGHT_UP_WITHIN, || {
+            if let Some(exit) = processor.exit()? {
+                bail!("the processor ended with {exit}:\n{}", tail(&processor.log()?));
+            }
+            job.is_consumed()
+        })?;
+        let state = stack.state_directory(processor.name());
+        end_cleanly(std::slice::from_mut(&mut processor))?;
+        std::fs::remove_dir_all(state)?;
+    }
+    job.wait_for_target(&expected)?;
+    let deltas = job.deltas()?;
+    let in_avro = deltas.iter().filter(|record| record.value.as_ref().and_then(|value| value.first()) == Some(&0));
+    let (in_avro, all) = (in_avro.count(), deltas.len());
+    ensure!(in_avro > 100 && all - in_avro > 100, "{in_avro} of {all} stock deltas in Avro");
     end_cleanly(&mut sinks)
 }
 
