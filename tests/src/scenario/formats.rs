@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::live::{INPUT, change_rows, wait_equal, write_rows};
+use super::live::{INPUT, change_rows, write_rows};
 use super::{CAUGHT_UP_WITHIN, Job, end_cleanly, tail};
 use crate::client::{Connect, Format, History, Isolation, Replay, Sql, expected_remains, orders_connector_in};
 use crate::stack::{Component, RunningProgram, Stack, Viewpoint, wait_until};
@@ -53,8 +53,19 @@ impl<'a> Run<'a> {
         Ok((begin_with(0), begin_with(b'{')))
     }
 
+    /// Waits until the output equals the source; a processor that ends meanwhile, or a connector that fails, says why.
     fn wait_equal(&self, processors: &mut [Box<dyn RunningProgram>]) -> Result<()> {
-        wait_equal(&self.job, &self.source, processors)
+        let expected = self.source.source_sums()?;
+        wait_until("output equal to the source", CAUGHT_UP_WITHIN, || {
+            for processor in processors.iter_mut() {
+                if let Some(exit) = processor.exit()? {
+                    bail!("{} ended with {exit}:\n{}", processor.name(), tail(&processor.log()?));
+                }
+            }
+            Ok(self.job.check(&expected).is_ok())
+        })
+        .with_context(|| format!("the connector: {:?}", self.connect.state(CONNECTOR)))?;
+        self.job.wait_for(&expected, processors)
     }
 
     fn no_dead_letters(&self) -> Result<()> {
