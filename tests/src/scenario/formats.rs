@@ -155,13 +155,10 @@ pub fn change_over_in_mid_topic(stack: &dyn Stack, name: &str) -> Result<()> {
         let writer = scope.spawn(|| -> Result<()> {
             let mut from = 10_000;
             while !done.load(Ordering::Relaxed) {
-                write_rows(&run.source, from, from + 19)?;
-                from += 20;
-                if from % 400 == 0 {
-                    change_rows(&run.source)?;
-                }
+                write_rows(&run.source, from, from + 9)?;
+                from += 10;
                 // A pace, not a wait for anything.
-                thread::sleep(Duration::from_millis(50));
+                thread::sleep(Duration::from_millis(100));
             }
             Ok(())
         });
@@ -169,6 +166,7 @@ pub fn change_over_in_mid_topic(stack: &dyn Stack, name: &str) -> Result<()> {
             for format in [Format::Avro, Format::Json, Format::JsonSchema, Format::Json] {
                 let (framed, json) = run.values()?;
                 run.write_in(Format::Json, format)?;
+                change_rows(&run.source)?;
                 wait_until(format!("values in {format:?}"), CAUGHT_UP_WITHIN, || {
                     let (framed_now, json_now) = run.values()?;
                     Ok(if format == Format::Json { json_now > json + 100 } else { framed_now > framed + 100 })
