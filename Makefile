@@ -10,7 +10,7 @@ export STACK_PROGRAMS := $(abspath $(TARGET)/debug)
 export IMAGES_PROGRAMS := $(STACK_PROGRAMS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down status test chaos check bench bench-quick release cargo toolchain programs
+.PHONY: help demo down status test chaos fuzz check bench bench-quick release cargo toolchain programs
 
 help: ## Shows this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -30,6 +30,10 @@ test: cargo ## Every test, from unit tests to end-to-end scenarios on real serve
 chaos: programs ## Every fault scenario on real servers (CHAOS_MINUTES=30 lets programs come and go for longer)
 	cargo build --locked -p processor --features fail-points --bin processor-with-fail-points
 	cargo test --locked -p tests --test native_faults --test native_formats -- --include-ignored
+
+fuzz: toolchain ## The decoders against made-up bytes, for long (FUZZ_CASES=2000000; some ten minutes)
+	FUZZ_CASES=$(or $(FUZZ_CASES),2000000) cargo test --locked --release -p schemas --test fuzz
+	FUZZ_CASES=$(or $(FUZZ_CASES),2000000) cargo test --locked --release -p service no_bytes_of_a_file
 
 check: toolchain ## Formatting, lints, and licences where cargo-deny is installed
 	cargo fmt --all --check

@@ -22,6 +22,8 @@ DEBIAN_SUITE=trixie
 MAVEN_PLUGIN=org.apache.maven.plugins:maven-dependency-plugin:3.8.1
 DEBEZIUM=io.debezium:debezium-connector-postgres:3.6.0.Final:tar.gz:plugin
 REGISTRY=io.apicurio:apicurio-registry-app:3.3.3:tar.gz:all
+# The newest there is; the official image of Connect has it, too (ENABLE_APICURIO_CONVERTERS).
+CONVERTERS=io.apicurio:apicurio-registry-utils-converter:2.6.13.Final
 
 BASE_TAG=debian:$DEBIAN_SUITE-slim
 JRE_TAG=stock-base-jre:21
@@ -109,8 +111,23 @@ maven_archive() { # maven_archive ARTIFACT DIRECTORY: unpacked
     tar -C "$2" -xzf "$2"/archive/*.tar.gz && rm -r "$2/archive"
 }
 
+# Kafka's own classes come from Connect; those of another version beside them do not fit.
+maven_closure() { # maven_closure GROUP:ARTIFACT:VERSION DIRECTORY: with all it needs at run time
+  local pom group artifact version
+  pom=$(mktemp --suffix=.xml)
+  IFS=: read -r group artifact version <<<"$1"
+  printf '%s' "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>" \
+    "<groupId>images</groupId><artifactId>closure</artifactId><version>1</version><packaging>pom</packaging><dependencies>" \
+    "<dependency><groupId>$group</groupId><artifactId>$artifact</artifactId><version>$version</version></dependency>" \
+    "</dependencies></project>" >"$pom"
+  mvn -B -ntp -q -f "$pom" "$MAVEN_PLUGIN:copy-dependencies" -DincludeScope=runtime -DexcludeGroupIds=org.apache.kafka \
+    -DoutputDirectory="$2"
+  rm -f "$pom"
+}
+
 download_kafka_libs() { need mvn maven; download "kafka-libs-4.3.1" maven_libs "$HERE/kafka-libs/pom.xml"; }
 download_debezium()   { need mvn maven; download "debezium-3.6.0.Final" maven_archive "$DEBEZIUM"; }
+download_converters() { need mvn maven; download "converters-2.6.13" maven_closure "$CONVERTERS"; }
 download_registry()   { need mvn maven; download "apicurio-3.3.3" maven_archive "$REGISTRY"; }
 
 import_base() { # import_base DIRECTORY
@@ -132,7 +149,7 @@ ensure_base() {
 ensure_jre()      { ensure_base; build "$JRE_TAG" "$BASE_TAG" jre; }
 ensure_libs()     { ensure_jre; download_kafka_libs; build "$LIBS_TAG" "$JRE_TAG" kafka-libs "$CACHE/kafka-libs-4.3.1=libs"; }
 ensure_kafka()    { have "$KAFKA_TAG" || { ensure_libs; build "$KAFKA_TAG" "$LIBS_TAG" kafka; }; }
-ensure_connect()  { have "$CONNECT_TAG" || { ensure_libs; download_debezium; build "$CONNECT_TAG" "$LIBS_TAG" connect "$CACHE/debezium-3.6.0.Final=plugins"; }; }
+ensure_connect()  { have "$CONNECT_TAG" || { ensure_libs; download_debezium; download_converters; build "$CONNECT_TAG" "$LIBS_TAG" connect "$CACHE/debezium-3.6.0.Final=plugins" "$CACHE/converters-2.6.13=converters"; }; }
 ensure_registry() { have "$REGISTRY_TAG" || { ensure_jre; download_registry; build "$REGISTRY_TAG" "$JRE_TAG" registry "$CACHE/apicurio-3.3.3=app"; }; }
 ensure_postgres() { have "$POSTGRES_TAG" || { ensure_base; build "$POSTGRES_TAG" "$BASE_TAG" postgres; }; }
 
@@ -169,7 +186,7 @@ ensure_sink()      { ours sink; }
 # Downloads need the network and debootstrap the disk: let them overlap when everything has to be built.
 overlap_downloads() {
   PULL=no
-  (download_kafka_libs && download_debezium && download_registry) &
+  (download_kafka_libs && download_debezium && download_converters && download_registry) &
   local maven=$!
   ensure_jre
   ensure_postgres

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use processor_application::{Settings as ApplicationSettings, StockApplication, Wiring};
+use processor_application::{OutputFormat as DeltaFormat, Settings as ApplicationSettings, StockApplication, Wiring};
 use processor_core::SweepPolicy;
 use processor_engine::{Failure, Limits, Step, Stop, Topology, Worker};
 use processor_store::LocalStore;
@@ -21,8 +21,9 @@ use crate::caught_up::{CaughtUp, Rounds};
 use crate::kafka::admin::{self, Provided, Provision};
 use crate::kafka::{ClientProperties, KafkaCluster};
 use crate::metrics::{Metrics, PartitionLabel};
+use crate::registry::output::register_deltas;
 use crate::registry::{CachedSchemas, RegistryCluster, SchemaCache};
-use crate::settings::Run;
+use crate::settings::{OutputFormat, Run};
 use crate::telemetry::{ApplicationTelemetry, WorkerTelemetry};
 
 /// How long one attempt to check the topics waits for brokers and leaders; then it is told and tried again.
@@ -71,6 +72,13 @@ pub fn run(settings: Run, kafka: &KafkaTables) -> Result<(), Coded> {
     let schemas = SchemaCache::start(&settings.schema_registry, metrics.schemas_awaited.clone())?;
     let names = topic_names(&settings)?;
     let Some(provided) = provide_topics(&settings, &properties, &operations.shutdown)? else { return Ok(()) };
+    let output = match settings.output_format {
+        OutputFormat::Json => DeltaFormat::Json,
+        OutputFormat::Avro => match register_deltas(&settings.schema_registry, &names.deltas, &operations.shutdown)? {
+            Some(schema_id) => DeltaFormat::Avro { schema_id },
+            None => return Ok(()),
+        },
+    };
     let topology = Arc::new(Wiring::topology(&settings.source_topic, &names, settings.accept_truncated_input));
     let mut options = processor_store::Options::new(
         &settings.state_dir,
@@ -84,7 +92,7 @@ pub fn run(settings: Run, kafka: &KafkaTables) -> Result<(), Coded> {
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     options.apply_threads = (cores / usize::from(settings.workers)).clamp(1, 4);
     let plan = Plan {
-        application: application_settings(&settings, &provided)?,
+        application: application_settings(&settings, &provided, output)?,
         // Well before the changelogs may have forgotten a tombstone.
         max_state_age: Limits::default().max_state_age.min(Duration::from_millis(provided.delete_retention_ms / 4 * 3)),
         store: LocalStore::open(options).map_err(coded)?,
@@ -138,7 +146,11 @@ fn provide_topics(
     Ok(None)
 }
 
-fn application_settings(settings: &Run, provided: &Provided) -> Result<ApplicationSettings, Coded> {
+fn application_settings(
+    settings: &Run,
+    provided: &Provided,
+    output: DeltaFormat,
+) -> Result<ApplicationSettings, Coded> {
     let partitions = |count: u16, topic: &str| {
         NonZeroU32::new(u32::from(count)).ok_or_else(|| {
             Coded::unexpected("TOPIC_WITHOUT_PARTITIONS", format!("the {topic} topic has no partitions"))
@@ -147,6 +159,7 @@ fn application_settings(settings: &Run, provided: &Provided) -> Result<Applicati
     let source = partitions(provided.source_partitions, "source")?;
     let movements = partitions(provided.movements_partitions, "movements")?;
     Ok(ApplicationSettings {
+        output,
         max_value_bytes: settings.max_value_bytes,
         sweep_policy: SweepPolicy {
             enabled: settings.sweep,

@@ -89,6 +89,9 @@ pub struct Run {
     /// Largest event value in bytes; larger ones become dead letters
     #[arg(long, default_value_t = 1 << 20, value_name = "BYTES")]
     pub max_value_bytes: usize,
+    /// How stock deltas are written; avro needs a schema registry. Both are read, whatever is set
+    #[arg(long, value_enum, default_value_t = OutputFormat::Json, value_name = "FORMAT")]
+    pub output_format: OutputFormat,
     /// Whether rows that a complete snapshot proves gone are removed
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub sweep: bool,
@@ -110,6 +113,15 @@ pub struct Run {
     /// Seconds without a sign of life from a worker after which the process ends, to be started again
     #[arg(long, default_value_t = 180, value_parser = clap::value_parser!(u64).range(180..=86_400), value_name = "SECONDS")]
     pub watchdog_seconds: u64,
+}
+
+/// Forms of stock deltas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum OutputFormat {
+    /// JSON
+    Json,
+    /// Avro behind a schema id
+    Avro,
 }
 
 impl Run {

@@ -24,7 +24,8 @@ import org.apache.kafka.connect.storage.Converter;
 /**
  * JSON behind the id of a JSON schema in a registry with the Confluent-compatible API: the wire format of Confluent's
  * converter of this name, which no public Maven repository has, and with the schemas it makes (titles, connect.type,
- * connect.parameters, oneOf for what is optional). For the tests only. Settings: schema.registry.url, decimal.format.
+ * connect.parameters, oneOf for what is optional). Subjects are named after topic and record (TopicRecordNameStrategy),
+ * because one subject holds schemas of one type. For the tests only. Settings: schema.registry.url, decimal.format.
  */
 public final class JsonSchemaConverter implements Converter {
     private final ObjectMapper mapper = new ObjectMapper();
@@ -32,13 +33,11 @@ public final class JsonSchemaConverter implements Converter {
     private final HttpClient http = HttpClient.newBuilder().connectTimeout(Duration.ofSeconds(5)).build();
     private final Map<Schema, Integer> ids = new ConcurrentHashMap<>();
     private String registry;
-    private String suffix;
     private boolean numeric;
 
     @Override
     public void configure(Map<String, ?> configs, boolean isKey) {
         registry = String.valueOf(configs.get("schema.registry.url"));
-        suffix = isKey ? "-key" : "-value";
         numeric = "NUMERIC".equalsIgnoreCase(String.valueOf(configs.get("decimal.format")));
         Map<String, Object> inner = new HashMap<>(configs);
         inner.put("schemas.enable", false);
@@ -52,7 +51,7 @@ public final class JsonSchemaConverter implements Converter {
         }
         Integer id = ids.get(schema);
         if (id == null) {
-            id = register(topic + suffix, describe(schema));
+            id = register(topic + "-" + schema.name(), describe(schema));
             ids.put(schema, id);
         }
         byte[] payload = json.fromConnectData(topic, schema, value);

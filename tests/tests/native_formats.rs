@@ -1,6 +1,8 @@
 //! Input in Avro and JSON Schema on the native stack, with a real registry.
 
-use anyhow::Result;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context as _, Result};
 use tests::client::Format;
 use tests::native::{NativeOptions, NativeStack};
 use tests::scenario::formats;
@@ -9,9 +11,26 @@ fn stack() -> Result<NativeStack> {
     NativeOptions::full().with_registry().start()
 }
 
+/// The two tests of every run share a stack, one after the other: one of them kills the registry.
+fn shared() -> Result<MutexGuard<'static, Option<NativeStack>>> {
+    static STACK: Mutex<Option<NativeStack>> = Mutex::new(None);
+    let mut shared = STACK.lock().unwrap_or_else(PoisonError::into_inner);
+    if shared.is_none() {
+        *shared = Some(stack()?);
+    }
+    Ok(shared)
+}
+
 #[test]
 fn avro_through_the_connector_ends_equal_to_the_source_with_the_registry_killed_in_between() -> Result<()> {
-    formats::end_equal_to_the_source(&stack()?, "avro", Format::Avro)
+    let stack = shared()?;
+    formats::end_equal_to_the_source(stack.as_ref().context("no stack")?, "avro", Format::Avro)
+}
+
+#[test]
+fn output_in_avro_reaches_the_target_with_the_form_changed_in_mid_topic() -> Result<()> {
+    let stack = shared()?;
+    formats::output_in_avro_reaches_the_target(stack.as_ref().context("no stack")?, "debezium-capture/history")
 }
 
 #[test]

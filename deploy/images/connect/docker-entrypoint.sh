@@ -24,6 +24,9 @@ export CONNECT_REST_ADVERTISED_HOST_NAME="${ADVERTISED_HOST_NAME:-$address}"
 export CONNECT_REST_ADVERTISED_PORT="${ADVERTISED_PORT:-8083}"
 export CONNECT_LISTENERS="${CONNECT_LISTENERS:-http://0.0.0.0:${REST_PORT:-8083}}"
 export CONNECT_PLUGIN_PATH="${CONNECT_PLUGIN_PATH:-/kafka/connect}"
+if [ "${ENABLE_APICURIO_CONVERTERS:-}" = true ]; then
+  CONNECT_PLUGIN_PATH=$CONNECT_PLUGIN_PATH,/kafka/external_libs
+fi
 
 properties=/kafka/config/connect-distributed.properties
 : >"$properties"

@@ -100,7 +100,11 @@ impl<O: ApplicationObserver> StockApplication<O> {
         partition: StatePartition,
         record: &Record<'_>,
     ) -> Result<(), Failure> {
-        let decoded = self.decode(record)?;
+        let decoded = if may_be_registered(record.value) || may_be_registered(record.key) {
+            self.decode_registered(record)?
+        } else {
+            debezium::decode(record.key, record.value, self.settings.max_value_bytes)
+        };
         if let Some(key) = decoded.key {
             self.check_key(record, key.encoding)?;
         }
@@ -118,15 +122,11 @@ impl<O: ApplicationObserver> StockApplication<O> {
         }
     }
 
-    /// Reads a change event, in whatever form it is written.
-    fn decode(&mut self, record: &Record<'_>) -> Result<debezium::Record, Failure> {
-        let limit = self.settings.max_value_bytes;
-        let in_wire_format = |bytes: Option<&[u8]>| bytes.and_then(debezium::schema_id).is_some();
-        if !in_wire_format(record.value) && !in_wire_format(record.key) {
-            return Ok(debezium::decode(record.key, record.value, limit));
-        }
+    /// Reads a change event whose key or value is in a registry's wire format.
+    #[cold]
+    fn decode_registered(&mut self, record: &Record<'_>) -> Result<debezium::Record, Failure> {
         let Self { registry, settings, .. } = self;
-        debezium::decode_registered(record.key, record.value, limit, |id| {
+        debezium::decode_registered(record.key, record.value, settings.max_value_bytes, |id| {
             registry.schema(id).map_err(|missing| schema_missing(&settings.source_topic, record, id, missing))
         })
     }
@@ -238,6 +238,11 @@ impl<O: ApplicationObserver> StockApplication<O> {
         let partition = StatePartition { stage: SOURCE, partition };
         if marked { transaction.put_marked(partition, &change) } else { transaction.put(partition, &change) }
     }
+}
+
+/// Whether bytes begin as those in a registry's wire format do; no JSON does.
+fn may_be_registered(bytes: Option<&[u8]>) -> bool {
+    matches!(bytes, Some([0, ..]))
 }
 
 /// The dead-letter partition of a source partition: order within a source partition is kept.

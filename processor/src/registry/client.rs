@@ -1,4 +1,4 @@
-//! One question to the registry: the schema of an id, with whatever it refers to.
+//! Questions to the registry: the schema of an id, with whatever it refers to; the id of a schema of ours.
 //!
 //! Sorts answers by what they mean here; never waits longer than [`TIMEOUT`] for one.
 
@@ -6,9 +6,13 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use reqwest::blocking::Client;
-use schema_registry_converter::blocking::schema_registry::{SrSettings, get_referenced_schema, get_schema_by_id};
+use schema_registry_converter::blocking::schema_registry::{
+    SrSettings, get_referenced_schema, get_schema_by_id, post_schema,
+};
 use schema_registry_converter::error::SRCError;
-use schema_registry_converter::schema_registry_common::{RegisteredReference, RegisteredSchema, SchemaType};
+use schema_registry_converter::schema_registry_common::{
+    RegisteredReference, RegisteredSchema, SchemaType, SuppliedSchema,
+};
 use schemas::debezium::WriterSchema;
 use service::Coded;
 use service::configuration::{Credentials, RegistryAccess};
@@ -86,6 +90,13 @@ impl RegistryClient {
         read.map_err(|error| NoSchema::Unusable(error.to_string()))
     }
 
+    /// Gives the registry an Avro schema, and gets its id; the same id every time for the same schema.
+    pub(super) fn register(&self, subject: &str, schema: &str) -> Result<u32, NoSchema> {
+        let supplied = SuppliedSchema::new(None, SchemaType::Avro, schema.to_owned());
+        let registered = post_schema(&self.settings, subject.to_owned(), supplied);
+        registered.map(|registered| registered.id).map_err(|error| judge(&error))
+    }
+
     /// The texts of all schemas that a schema refers to.
     fn references(&self, schema: &RegisteredSchema) -> Result<Vec<String>, NoSchema> {
         let mut texts = Vec::new();
@@ -114,6 +125,8 @@ fn judge(error: &SRCError) -> NoSchema {
     match code {
         Some(404) => NoSchema::NotFound(said),
         Some(401 | 403) => NoSchema::Refused(said),
+        // Of a schema that is to be registered: against the subject's compatibility, or no schema to this registry.
+        Some(409 | 422) => NoSchema::Unusable(said),
         _ => NoSchema::Unavailable(said),
     }
 }

@@ -14,12 +14,14 @@
 //!
 //! # Layout
 //! - [`cache`]: the schemas at hand and those asked for; the thread
-//! - [`client`]: one question to the registry
+//! - `client`: questions to the registry
+//! - [`output`]: the schema of our own output
 //! - [`hold`]: the engine's consumer with partitions held back
 
 pub mod cache;
 mod client;
 pub mod hold;
+pub mod output;
 
 pub use cache::{CachedSchemas, SchemaCache};
 pub use hold::RegistryCluster;

@@ -201,6 +201,7 @@ pub fn decode(id: Uuid, value: Option<&[u8]>, max_value_bytes: usize) -> Result<
 }
 
 /// What is made of a value that was read, when it has `bytes` bytes and may have `max_value_bytes`.
+#[inline]
 pub(super) fn limited(
     bytes: usize,
     max_value_bytes: usize,

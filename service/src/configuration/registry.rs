@@ -1,7 +1,8 @@
 //! Owns the settings of a schema registry: where it is and how to be let in.
 //!
 //! Passwords and tokens come from files, never from flags or variables, which other users of the machine can see. A
-//! URL with a password in it is refused, because URLs are shown in logs.
+//! URL with a password in it is refused, because URLs are shown in logs. Which settings go together is checked here and not
+//! by clap, to which those of variables and files are defaults and thereby not given.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,13 +18,13 @@ pub struct SchemaRegistry {
     #[arg(long, value_name = "URL,…")]
     pub schema_registry_url: Option<String>,
     /// User at the schema registry (basic authentication)
-    #[arg(long, value_name = "USER", requires = "schema_registry_password_file")]
+    #[arg(long, value_name = "USER")]
     pub schema_registry_user: Option<String>,
     /// File with the password of that user
-    #[arg(long, value_name = "FILE", requires = "schema_registry_user")]
+    #[arg(long, value_name = "FILE")]
     pub schema_registry_password_file: Option<PathBuf>,
     /// File with a bearer token for the schema registry, instead of user and password
-    #[arg(long, value_name = "FILE", conflicts_with = "schema_registry_user")]
+    #[arg(long, value_name = "FILE")]
     pub schema_registry_token_file: Option<PathBuf>,
     /// File with the certificates (PEM) to trust at the schema registry; without it those of the system
     #[arg(long, value_name = "FILE")]
@@ -76,6 +77,7 @@ impl SchemaRegistry {
         let Some(urls) = &self.schema_registry_url else {
             let without = [
                 ("--schema-registry-user", self.schema_registry_user.is_some()),
+                ("--schema-registry-password-file", self.schema_registry_password_file.is_some()),
                 ("--schema-registry-token-file", self.schema_registry_token_file.is_some()),
                 ("--schema-registry-ca-file", self.schema_registry_ca_file.is_some()),
             ];
@@ -93,15 +95,21 @@ impl SchemaRegistry {
             }
             Ok(text.to_owned())
         };
-        let credentials = match self {
-            Self { schema_registry_user: Some(user), schema_registry_password_file: Some(path), .. } => {
+        let Self { schema_registry_user, schema_registry_password_file, schema_registry_token_file, .. } = self;
+        let credentials = match (schema_registry_user, schema_registry_password_file, schema_registry_token_file) {
+            (None, None, None) => Credentials::None,
+            (Some(user), Some(path), None) => {
                 let password = secret(path, "--schema-registry-password-file")?;
                 Credentials::Basic { user: user.clone(), password }
             }
-            Self { schema_registry_token_file: Some(path), .. } => {
-                Credentials::Token(secret(path, "--schema-registry-token-file")?)
+            (None, None, Some(path)) => Credentials::Token(secret(path, "--schema-registry-token-file")?),
+            _ => {
+                return Err(wrong(
+                    "give --schema-registry-user and --schema-registry-password-file together, or \
+                     --schema-registry-token-file alone"
+                        .to_owned(),
+                ));
             }
-            _ => Credentials::None,
         };
         let read =
             |path: &PathBuf| std::fs::read(path).map_err(|error| unreadable("--schema-registry-ca-file", path, &error));
@@ -175,6 +183,10 @@ mod tests {
         assert!(token.access().unwrap_err().what.contains("is empty"));
         std::fs::remove_file(&file).unwrap();
         assert!(token.access().unwrap_err().what.contains("cannot be read"));
+        let both = SchemaRegistry { schema_registry_user: Some("me".to_owned()), ..token.clone() };
+        assert!(both.access().unwrap_err().what.contains("together"));
+        let half = SchemaRegistry { schema_registry_user: Some("me".to_owned()), ..registry("http://one") };
+        assert!(half.access().unwrap_err().what.contains("together"));
         let orphan = SchemaRegistry { schema_registry_url: None, ..token };
         assert!(orphan.access().unwrap_err().what.contains("without --schema-registry-url"));
     }

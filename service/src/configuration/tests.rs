@@ -187,3 +187,33 @@ fn one_file_serves_every_subcommand() {
     assert!(parsed.unknown_variables.is_empty());
     assert!(matches!(parsed.arguments.command, Verb::Healthcheck(arguments) if arguments.http == "0.0.0.0:9"));
 }
+
+/// A file of everything a file can hold.
+const WHOLE_FILE: &str = "batch-records = 2\nlabel = [\"a\", 1]\n[kafka.consumer]\n\"fetch.min.bytes\" = 1\nsasl.password = \"x\"\n[kafka.admin]\n\
+                          a = true\n[kafka.producer]\nb = 1.5\n";
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        cases: std::env::var("FUZZ_CASES").ok().and_then(|cases| cases.parse::<u32>().ok()).unwrap_or(20_000) / 20,
+        failure_persistence: None,
+        ..Default::default()
+    })]
+
+    #[test]
+    fn no_bytes_of_a_file_make_it_panic(
+        edits in proptest::collection::vec((0..3_u8, 0..200_usize, proptest::prelude::any::<u8>()), 0..6),
+    ) {
+        let mut text = WHOLE_FILE.as_bytes().to_vec();
+        for (kind, at, byte) in edits {
+            let at = at % text.len();
+            match kind {
+                0 => text[at] = byte,
+                1 => text.insert(at, byte),
+                _ => text.truncate(at + 1),
+            }
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let _ = parse(&format!("run --config {}", file.path().display()), &[]);
+    }
+}

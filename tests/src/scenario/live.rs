@@ -71,7 +71,7 @@ pub(super) fn change_rows(source: &Sql) -> Result<()> {
 }
 
 /// Waits until the output equals the sums over the source's rows, which stand still meanwhile.
-pub(super) fn wait_equal(job: &Job<'_>, source: &Sql, processors: &mut [Box<dyn RunningProgram>]) -> Result<()> {
+fn wait_equal(job: &Job<'_>, source: &Sql, processors: &mut [Box<dyn RunningProgram>]) -> Result<()> {
     let expected: BTreeMap<i64, i64> = source.source_sums()?;
     // The connector may not have sent everything yet, so "consumed" alone proves nothing here.
     let mut last = String::new();

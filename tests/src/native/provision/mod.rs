@@ -30,7 +30,7 @@ const CONVERTERS_VERSION: &str = "2.6.13.Final";
 const COMPILER_VERSION: &str = "3.38.0";
 const JSON_SCHEMA_CONVERTER: &str = include_str!("../../../java/JsonSchemaConverter.java");
 /// Changes whenever the converter does.
-const JSON_SCHEMA_CONVERTER_VERSION: u32 = 1;
+const JSON_SCHEMA_CONVERTER_VERSION: u32 = 2;
 /// Kafka speaks slf4j 1.7; without a binding of that generation it logs nothing at all.
 const LOG4J_BINDING_VERSION: &str = "2.25.4";
 
