@@ -291,13 +291,15 @@ impl<S: Scenario> Simulation<S> {
         self.world.trace.line(|| format!("--- {process} starts"));
         let Some(stack) = self.stacks.pop().or_else(|| DefaultStack::new(STACK_BYTES).ok()) else { return };
         let (world, setup, machine) = (Rc::clone(&self.world), self.setup.clone(), Rc::clone(machine));
-        let (id, application, counts) = (instance.name.clone(), self.scenario.application(), Rc::clone(&self.counts));
+        let (id, counts) = (instance.name.clone(), Rc::clone(&self.counts));
+        // On the heap: a coroutine takes no more than 1,024 bytes from its maker.
+        let application = Box::new(self.scenario.application());
         instance.process = Some(Rc::clone(&process));
         instance.last = None;
         instance.coroutine = Some(Coroutine::with_stack(stack, move |yielder, ()| {
             let handle = Handle::new(Rc::clone(&world), Rc::clone(&process), yielder);
             let counter = Counter::new(counts, process.name.clone(), world);
-            match live(&handle, &setup, machine, id, application, counter) {
+            match live(&handle, &setup, machine, id, *application, counter) {
                 Ok(()) => Exit::Left,
                 Err(stop) => Exit::Stopped(stop),
             }
