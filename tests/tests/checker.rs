@@ -80,7 +80,6 @@ fn a_right_run_has_no_findings_and_one_record_slipped_in_is_found() -> Result<()
         1,
         "row-lost: 1 found",
     )?;
-    check_history(&[&addressed[..6], &["--application-id", "nobody"]].concat(), 1, "output-without-offset")?;
     check_history(&["--bootstrap-servers", kafka.bootstrap_servers(), "--source-topic", "nothing"], 2, "nothing")?;
 
     // Somebody repeats a stock delta: the good's newest version a second time.

@@ -11,7 +11,9 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use anyhow::{Result, anyhow};
 use tests::native::{NativeOptions, NativeStack};
 use tests::proxy::Proxy;
-use tests::scenario::faults::{broker, connect, fail_points, network, processor, refused, sink, source, target};
+use tests::scenario::faults::{
+    broker, connect, disk, fail_points, hostile, network, outage, processor, refused, sink, source, target,
+};
 use tests::stack::Stack as _;
 
 type Shared<T> = OnceLock<std::result::Result<T, String>>;
@@ -161,6 +163,23 @@ fn a_zombie_sink_moves_no_good_backwards() -> Result<()> {
 #[ignore = "make chaos"]
 fn offsets_of_the_sinks_reset_to_beginning_and_end_change_nothing() -> Result<()> {
     sink::group_offsets_reset(shared()?)
+}
+
+#[test]
+fn poison_of_every_kind_under_faults_is_set_aside_once_and_blocks_nothing() -> Result<()> {
+    hostile::poison_under_faults(shared()?)
+}
+
+#[test]
+#[ignore = "make chaos"]
+fn a_full_disk_stops_one_processor_and_costs_no_change() -> Result<()> {
+    disk::full(shared()?)
+}
+
+#[test]
+#[ignore = "make chaos"]
+fn an_outage_longer_than_every_timeout_costs_no_change() -> Result<()> {
+    outage::longer_than_every_timeout(&outage::options().start()?)
 }
 
 #[test]
