@@ -92,15 +92,17 @@ pub fn end_equal_to_the_source(stack: &dyn Stack, name: &str, format: Format) ->
     change_rows(&run.source)?;
     run.wait_equal(&mut processors).context("without the registry, everything known")?;
 
-    // Its schemas were in its memory: now it knows none, and the group gives it partitions all the same.
-    let first = processors.first_mut().context("no processor")?;
-    first.kill()?;
-    *first = run.job.start_processor(0)?;
+    // The schemas were in their memory. Both end, since the group might give all source partitions to one that stayed.
+    for processor in &mut processors {
+        processor.kill()?;
+    }
+    let mut ignorant = run.job.start_processor(0)?;
     write_rows(&run.source, 2_001, 2_200)?;
-    wait_until("a partition to wait for the registry", CAUGHT_UP_WITHIN, || Ok(first.log()?.contains(HELD)))?;
-    ensure!(first.exit()?.is_none(), "waiting is no reason to end:\n{}", first.log()?);
+    wait_until("a partition to wait for the registry", CAUGHT_UP_WITHIN, || Ok(ignorant.log()?.contains(HELD)))?;
+    ensure!(ignorant.exit()?.is_none(), "waiting is no reason to end:\n{}", ignorant.log()?);
     stack.start(Component::Registry)?;
     stack.wait_healthy(Component::Registry)?;
+    processors = vec![ignorant, run.job.start_processor(1)?];
     change_rows(&run.source)?;
     run.wait_equal(&mut processors).context("with the registry back")?;
     run.job.wait_for_target(&run.source.source_sums()?)?;
