@@ -128,12 +128,10 @@ impl<P> Owned<P> {
     ///
     /// Without a mark so far (only a partition's most overwritten record carries it, and the cleaner keeps the last one)
     /// what was read is stored all the same: sequence number 0 says that the mark is yet to come.
-    pub(super) fn replayed(&mut self, now_ms: u64) -> Option<Progress> {
+    pub(super) fn replayed(&self, now_ms: u64) -> Option<Progress> {
         let Phase::Restoring(restoring) = &self.phase else { return None };
         let mark = restoring.mark.unwrap_or_default();
-        let progress = self.progress(mark, restoring.leader_epoch, restoring.position, now_ms);
-        self.stored_ms = now_ms;
-        Some(progress)
+        Some(self.progress(mark, restoring.leader_epoch, restoring.position, now_ms))
     }
 
     pub(super) fn is_running(&self) -> bool {

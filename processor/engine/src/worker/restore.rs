@@ -128,10 +128,11 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         let now = self.cluster.now_ms();
         let mut batches = Vec::new();
         for (partition, owned) in &mut self.owned {
-            if let Some(progress) = owned.replayed(now)
-                && let Phase::Restoring(restoring) = &owned.phase
+            if let Phase::Restoring(restoring) = &owned.phase
                 && !restoring.pending.is_empty()
+                && let Some(progress) = owned.replayed(now)
             {
+                owned.stored_ms = now;
                 let (position, from, end) = (restoring.position, restoring.from, restoring.end);
                 self.observer.observe(&Event::Restoring { partition: *partition, position, from, end });
                 batches.push(Batch { store: &mut owned.store, changes: &restoring.pending, progress });
@@ -293,6 +294,7 @@ fn replay<A: Application, P>(
 /// harmless, since a partition never runs before its replay has reached the end.
 fn flush<P: PartitionStore>(owned: &mut Owned<P>, now_ms: u64) -> Result<(), Failure> {
     let Some(progress) = owned.replayed(now_ms) else { return Ok(()) };
+    owned.stored_ms = now_ms;
     let Phase::Restoring(restoring) = &mut owned.phase else { return Ok(()) };
     let applied = owned.store.apply(&restoring.pending.sorted(), &progress);
     restoring.pending.clear();
