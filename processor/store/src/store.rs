@@ -86,20 +86,10 @@ struct Shared {
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
     leased: bool,
-    /// What this process has found its file to be.
-    file: FileState,
+    /// This process has opened its file, and nothing went wrong with it since.
+    sound: bool,
     /// Its marker says `open`, written by this process.
     marked: bool,
-}
-
-/// What this process has found a partition's file to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum FileState {
-    /// Not opened yet, or something went wrong with it since.
-    #[default]
-    Unknown,
-    /// Opened, and nothing went wrong since.
-    Sound,
 }
 
 impl LocalStore {
@@ -128,7 +118,7 @@ impl LocalStore {
     pub fn close(&self) -> Result<(), Failure> {
         let mut slots = self.shared.slots();
         for (partition, slot) in slots.iter_mut() {
-            if slot.leased || !slot.marked || slot.file != FileState::Sound {
+            if slot.leased || !slot.marked || !slot.sound {
                 continue;
             }
             let folder = self.shared.folder(*partition);
@@ -171,7 +161,7 @@ impl StateStore for LocalStore {
         let folder = lease.folder().to_owned();
         let refused = |error: io::Error| io_failure(&folder, &error);
         fs::create_dir_all(&folder).map_err(refused)?;
-        if slot.file != FileState::Sound
+        if !slot.sound
             && let Err(reason) = shared.judge(&folder).map_err(refused)?
         {
             discard(&folder, &reason).map_err(refused)?;
@@ -189,7 +179,7 @@ impl StateStore for LocalStore {
             other => other,
         };
         let opened = opened.map_err(|(_, trouble)| trouble.into_failure(&folder))?;
-        shared.update(partition, |slot| slot.file = FileState::Sound);
+        shared.update(partition, |slot| slot.sound = true);
         Ok(opened)
     }
 
@@ -287,7 +277,7 @@ impl Lease {
         let folder = self.folder.display();
         tracing::warn!(%folder, what, "state is damaged; it will be restored from the changelog");
         self.shared.update(self.partition, |slot| {
-            slot.file = FileState::Unknown;
+            slot.sound = false;
             slot.marked = false;
         });
         if let Err(error) = marker::write(&self.folder, Left::Damaged, self.shared.options.boot_id.as_deref()) {
@@ -297,7 +287,7 @@ impl Lease {
 
     /// Has the file checked again when it is opened next; another process checks it anyway.
     pub(crate) fn report_doubt(&self) {
-        self.shared.update(self.partition, |slot| slot.file = FileState::Unknown);
+        self.shared.update(self.partition, |slot| slot.sound = false);
     }
 }
 
