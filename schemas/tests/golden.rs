@@ -301,6 +301,68 @@ fn the_avro_and_json_schemas_have_the_fields_that_the_code_writes() {
     }
 }
 
+/// The versions that have golden files, which are those that were ever released and the one to come.
+fn versions() -> Vec<u64> {
+    let names = std::fs::read_dir(format!("{}/golden", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+    let mut versions: Vec<u64> = names.map(|entry| name(entry).strip_prefix('v').unwrap().parse().unwrap()).collect();
+    versions.sort_unstable();
+    versions
+}
+
+/// What `FULL_TRANSITIVE` means in a registry: whoever has any version of a schema reads what is written with any other.
+#[test]
+fn every_version_of_every_avro_schema_reads_and_is_read_by_the_current_one() {
+    use apache_avro::schema_compatibility::SchemaCompatibility;
+    let current = |name: &str| apache_avro::Schema::parse_str(&file(&format!("avro/{name}.avsc")).to_string()).unwrap();
+    let versions = versions();
+    assert_eq!(versions.last(), Some(&schemas::FORMAT), "each format has a directory of golden files");
+    for version in &versions {
+        for name in ["changelog", "control", "delta", "movement"] {
+            let frozen = file(&format!("golden/v{version}/avro/{name}.avsc"));
+            let frozen = apache_avro::Schema::parse_str(&frozen.to_string()).unwrap();
+            let alike = SchemaCompatibility::mutual_read(&frozen, &current(name));
+            assert!(alike.is_ok(), "{name}.avsc and that of format {version}: {alike:?}");
+        }
+    }
+    // The check can fail: a field without a default can be read from no older record.
+    let mut changed = file("avro/movement.avsc");
+    changed["fields"].as_array_mut().unwrap().push(serde_json::json!({"name": "reason", "type": "string"}));
+    let changed = apache_avro::Schema::parse_str(&changed.to_string()).unwrap();
+    assert!(SchemaCompatibility::mutual_read(&current("movement"), &changed).is_err());
+}
+
+/// Within a format only fields that may be absent are added, so that a program of the same format reads them.
+#[test]
+fn every_golden_record_is_read_with_a_field_more_as_a_later_program_may_write_it() {
+    for version in versions() {
+        let directory = format!("{}/golden/v{version}", env!("CARGO_MANIFEST_DIR"));
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            // Bytes of Avro have no room for more, and a dead letter is whatever it was.
+            if path.is_dir() || name.starts_with("delta-avro") || name == "dead-letter" {
+                continue;
+            }
+            let record = file(&format!("golden/v{version}/{name}.json"));
+            let (key, value) = (record["key"].as_str().unwrap(), record["value"].as_str().unwrap());
+            let later = value.replacen('{', r#"{"of_a_later_program":{"nested":[1,"two",null]},"#, 1);
+            let read = |value: &str| match name.split('-').next() {
+                Some("changelog") => TransactionRecord::decode(value.as_bytes()).map(|record| format!("{record:?}")),
+                Some("movement") => {
+                    Movement::decode(key.as_bytes(), value.as_bytes()).map(|record| format!("{record:?}"))
+                }
+                Some("delta") => {
+                    StockDelta::decode(key.as_bytes(), value.as_bytes()).map(|record| format!("{record:?}"))
+                }
+                Some("control") => Control::decode(value.as_bytes()).map(|record| format!("{record:?}")),
+                other => panic!("{other:?} records are read by no test"),
+            };
+            assert_eq!(read(&later).unwrap(), read(value).unwrap(), "{name}");
+        }
+    }
+}
+
 #[test]
 fn the_readme_lists_every_reason_with_its_remedy() {
     let readme = include_str!("../README.md");
