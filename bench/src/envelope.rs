@@ -108,7 +108,7 @@ mod tests {
         let (mut key, mut value) = (String::new(), String::new());
         write_key(&mut key, change.id);
         write_value(&mut value, &change);
-        let record = debezium::decode(Some(key.as_bytes()), Some(value.as_bytes()), 1 << 20);
+        let record = debezium::Decoder::new(1 << 20).decode(Some(key.as_bytes()), Some(value.as_bytes()));
         assert_eq!(record.key.unwrap().id, change.id);
         let debezium::Change::Row(row) = record.change.unwrap() else { panic!("not a row") };
         assert_eq!(row.operation, ChangeOperation::Create);

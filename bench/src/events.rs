@@ -222,7 +222,8 @@ mod tests {
         let mut generator = Generator::new(workload);
         let (mut events, mut seen, mut sums) = (Vec::new(), HashSet::new(), BTreeMap::new());
         while let Some(event) = generator.next_event() {
-            let record = debezium::decode(Some(event.key.as_bytes()), Some(event.value.as_bytes()), 1 << 20);
+            let record =
+                debezium::Decoder::new(1 << 20).decode(Some(event.key.as_bytes()), Some(event.value.as_bytes()));
             let (id, change) = (record.key.unwrap().id, record.change.unwrap());
             let debezium::Change::Row(change) = change else { panic!("not a row: {}", event.value) };
             assert_eq!(change.operation, ChangeOperation::Create);

@@ -14,6 +14,7 @@ use processor_core::SweepPolicy;
 use processor_engine::{Failure, Limits, Step, Stop, Topology, Worker};
 use processor_store::LocalStore;
 use prometheus_client::registry::Registry;
+use schemas::debezium::{Columns, Decoder};
 use service::configuration::KafkaTables;
 use service::{Coded, Exit, Health, Operations, Shutdown};
 
@@ -69,7 +70,8 @@ pub fn run(settings: Run, kafka: &KafkaTables) -> Result<(), Coded> {
     let operations = Operations::start(&settings.common.http, health.clone(), Arc::new(registry))?;
     tracing::info!(http = %operations.address, application = settings.application_id, instance = settings.instance, "starting");
 
-    let schemas = SchemaCache::start(&settings.schema_registry, metrics.schemas_awaited.clone())?;
+    let columns = settings.source_table.columns()?;
+    let schemas = SchemaCache::start(&settings.schema_registry, &columns, metrics.schemas_awaited.clone())?;
     let names = topic_names(&settings)?;
     let Some(provided) = provide_topics(&settings, &properties, &operations.shutdown)? else { return Ok(()) };
     let output = match settings.output_format {
@@ -92,7 +94,7 @@ pub fn run(settings: Run, kafka: &KafkaTables) -> Result<(), Coded> {
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     options.apply_threads = (cores / usize::from(settings.workers)).clamp(1, 4);
     let plan = Plan {
-        application: application_settings(&settings, &provided, output)?,
+        application: application_settings(&settings, &provided, columns, output)?,
         // Well before the changelogs may have forgotten a tombstone.
         max_state_age: Limits::default().max_state_age.min(Duration::from_millis(provided.delete_retention_ms / 4 * 3)),
         store: LocalStore::open(options).map_err(coded)?,
@@ -149,6 +151,7 @@ fn provide_topics(
 fn application_settings(
     settings: &Run,
     provided: &Provided,
+    columns: Columns,
     output: DeltaFormat,
 ) -> Result<ApplicationSettings, Coded> {
     let partitions = |count: u16, topic: &str| {
@@ -160,7 +163,7 @@ fn application_settings(
     let movements = partitions(provided.movements_partitions, "movements")?;
     Ok(ApplicationSettings {
         output,
-        max_value_bytes: settings.max_value_bytes,
+        decoder: Decoder { columns, max_value_bytes: settings.max_value_bytes },
         sweep_policy: SweepPolicy {
             enabled: settings.sweep,
             hold_above_percent: settings.sweep_hold_above_percent,

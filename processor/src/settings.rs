@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use schemas::debezium::{Columns, Names};
+use service::Coded;
 use service::configuration::{Common, SchemaRegistry};
 
 /// Prefix of the environment variables.
@@ -62,6 +64,9 @@ pub struct Run {
     /// Topic that Debezium writes
     #[arg(long, default_value = "warehouse.orders.transactions", value_name = "TOPIC")]
     pub source_topic: String,
+    /// Columns of the table that it captures
+    #[command(flatten)]
+    pub source_table: SourceTable,
     /// Name of the application: consumer group and start of every transactional id
     #[arg(long, default_value = "stock", value_name = "ID")]
     pub application_id: String,
@@ -113,6 +118,53 @@ pub struct Run {
     /// Seconds without a sign of life from a worker after which the process ends, to be started again
     #[arg(long, default_value_t = 180, value_parser = clap::value_parser!(u64).range(180..=86_400), value_name = "SECONDS")]
     pub watchdog_seconds: u64,
+}
+
+/// What the columns of the source table are called, and its two operations.
+#[derive(Debug, Clone, Args)]
+pub struct SourceTable {
+    /// Column of the row's id, a uuid; the connector's message.key.columns must name it and no other
+    #[arg(long, default_value = "id", value_name = "COLUMN")]
+    pub id_column: String,
+    /// Column of the good, a 64-bit integer
+    #[arg(long, default_value = "good_id", value_name = "COLUMN")]
+    pub good_column: String,
+    /// Column that says whether pieces came or went
+    #[arg(long, default_value = "operation", value_name = "COLUMN")]
+    pub operation_column: String,
+    /// Column of the number of pieces, whole and not negative
+    #[arg(long, default_value = "pcs", value_name = "COLUMN")]
+    pub pieces_column: String,
+    /// What stands in the operation column when pieces came
+    #[arg(long, default_value = "add", value_name = "VALUE")]
+    pub add_value: String,
+    /// What stands in the operation column when pieces went
+    #[arg(long, default_value = "remove", value_name = "VALUE")]
+    pub remove_value: String,
+}
+
+impl SourceTable {
+    /// The names, checked.
+    ///
+    /// # Errors
+    /// `SOURCE_COLUMNS_INVALID`
+    pub fn columns(&self) -> Result<Columns, Coded> {
+        let names = Names {
+            id: self.id_column.clone(),
+            good_id: self.good_column.clone(),
+            operation: self.operation_column.clone(),
+            pcs: self.pieces_column.clone(),
+            add: self.add_value.clone(),
+            remove: self.remove_value.clone(),
+        };
+        Columns::new(names).map_err(|error| {
+            Coded::usage(
+                "SOURCE_COLUMNS_INVALID",
+                format!("the names of the source table's columns cannot be used: {error}"),
+                "correct --id-column, --good-column, --operation-column, --pieces-column, --add-value or --remove-value",
+            )
+        })
+    }
 }
 
 /// Forms of stock deltas.

@@ -39,7 +39,8 @@ fn rate(name: &str, bytes: usize, mut work: impl FnMut()) {
 }
 
 fn main() {
-    let decode = |key: &str, value: &str| debezium::decode(Some(key.as_bytes()), Some(value.as_bytes()), 1_000_000);
+    let decode =
+        |key: &str, value: &str| debezium::Decoder::new(1_000_000).decode(Some(key.as_bytes()), Some(value.as_bytes()));
     rate("change event", PLAIN.len(), || {
         black_box(decode(black_box(KEY), black_box(PLAIN)).change.is_ok());
     });
@@ -48,10 +49,10 @@ fn main() {
         black_box(decode(black_box(WRAPPED_KEY), black_box(&wrapped)).change.is_ok());
     });
     rate("key", KEY.len(), || {
-        black_box(debezium::key::decode(Some(black_box(KEY.as_bytes()))).is_ok());
+        black_box(debezium::Decoder::new(0).decode_key(Some(black_box(KEY.as_bytes()))).is_ok());
     });
     rate("key, wrapped", WRAPPED_KEY.len(), || {
-        black_box(debezium::key::decode(Some(black_box(WRAPPED_KEY.as_bytes()))).is_ok());
+        black_box(debezium::Decoder::new(0).decode_key(Some(black_box(WRAPPED_KEY.as_bytes()))).is_ok());
     });
 
     let record = TransactionRecord {

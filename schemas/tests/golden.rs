@@ -224,7 +224,7 @@ fn a_dead_letter_is_the_record_as_received_plus_the_golden_headers() {
         .iter()
         .map(|header| (header[0].as_str().unwrap(), header[1].as_str().unwrap().as_bytes().to_vec()))
         .collect();
-    let rejection = schemas::debezium::decode(Some(&key), Some(&value), 1_000).change.unwrap_err();
+    let rejection = schemas::debezium::Decoder::new(1_000).decode(Some(&key), Some(&value)).change.unwrap_err();
     let origin = Origin { topic: "warehouse.orders.transactions", partition: 3, offset: 42 };
     let found = dead_letter::headers(origin, &rejection);
     assert_eq!(found.to_vec(), expected);

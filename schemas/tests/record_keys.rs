@@ -10,16 +10,17 @@ mod common;
 
 use common::{ID, id};
 use schemas::Reason;
-use schemas::debezium::key::{self, KeyEncoding};
+use schemas::debezium::{Decoder, KeyEncoding};
 
 fn encoding(text: &str) -> String {
-    let key = key::decode(Some(text.as_bytes())).unwrap_or_else(|rejection| panic!("{text}: {rejection}"));
+    let key =
+        Decoder::new(0).decode_key(Some(text.as_bytes())).unwrap_or_else(|rejection| panic!("{text}: {rejection}"));
     assert_eq!(key.id, id(ID), "{text}");
     key.encoding.as_str().to_owned()
 }
 
 fn refused(text: &str) -> Reason {
-    key::decode(Some(text.as_bytes())).unwrap_err().reason()
+    Decoder::new(0).decode_key(Some(text.as_bytes())).unwrap_err().reason()
 }
 
 fn wrapped(schema_name: &str) -> String {
@@ -56,7 +57,7 @@ fn the_encoding_of_a_wrapped_key_is_a_hash_that_never_changes() {
 fn the_encoding_does_not_depend_on_the_id() {
     let other = |text: String| text.replace(ID, "00000000-0000-4000-8000-000000000001");
     for text in [format!(r#"{{"id":"{ID}"}}"#), format!(r#"{{ "id":"{ID}"}}"#), wrapped("x")] {
-        let of = |text: &str| key::decode(Some(text.as_bytes())).unwrap().encoding;
+        let of = |text: &str| Decoder::new(0).decode_key(Some(text.as_bytes())).unwrap().encoding;
         assert_eq!(of(&text), of(&other(text.clone())));
     }
 }
@@ -64,7 +65,7 @@ fn the_encoding_does_not_depend_on_the_id() {
 #[test]
 fn an_encoding_is_kept_and_read_back_as_text() {
     for text in [format!(r#"{{"id":"{ID}"}}"#), wrapped("x")] {
-        let encoding = key::decode(Some(text.as_bytes())).unwrap().encoding;
+        let encoding = Decoder::new(0).decode_key(Some(text.as_bytes())).unwrap().encoding;
         assert_eq!(KeyEncoding::from_text(encoding.as_str()), Some(encoding));
         let json = serde_json::to_string(&encoding).unwrap();
         assert_eq!(serde_json::from_str::<KeyEncoding>(&json).unwrap(), encoding);
@@ -74,7 +75,7 @@ fn an_encoding_is_kept_and_read_back_as_text() {
 
 #[test]
 fn a_missing_key_is_refused() {
-    assert_eq!(key::decode(None).unwrap_err().reason(), Reason::NoId);
+    assert_eq!(Decoder::new(0).decode_key(None).unwrap_err().reason(), Reason::NoId);
 }
 
 #[test]
@@ -105,5 +106,9 @@ fn a_key_that_is_not_exactly_the_id_is_refused() {
     ] {
         assert_eq!(refused(&text), Reason::KeyNotTheId, "{text}");
     }
-    assert_eq!(key::decode(Some(b"\x00\x00\x00\x00\x01H")).unwrap_err().reason(), Reason::KeyNotTheId, "Avro");
+    assert_eq!(
+        Decoder::new(0).decode_key(Some(b"\x00\x00\x00\x00\x01H")).unwrap_err().reason(),
+        Reason::KeyNotTheId,
+        "Avro"
+    );
 }

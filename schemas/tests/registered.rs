@@ -14,7 +14,7 @@ use std::sync::Arc;
 use apache_avro::types::Value as Avro;
 use common::LIMIT;
 use proptest::prelude::*;
-use schemas::debezium::registered::UnusableSchema;
+use schemas::debezium::UnusableSchema;
 use schemas::debezium::{self, Change, Record, WriterSchema};
 use schemas::{Content, Reason};
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ impl Capture {
 }
 
 fn decode(schemas: &BTreeMap<u32, Arc<WriterSchema>>, key: &[u8], value: Option<&[u8]>) -> Record {
-    debezium::decode_registered(Some(key), value, LIMIT, |id| schemas.get(&id).cloned().ok_or(id)).unwrap()
+    debezium::Decoder::new(LIMIT).decode_registered(Some(key), value, |id| schemas.get(&id).cloned().ok_or(id)).unwrap()
 }
 
 /// The bytes behind a schema id.
@@ -143,7 +143,10 @@ fn every_captured_event_reads_alike_in_json_and_in_avro() {
 
 #[test]
 fn json_behind_a_schema_id_reads_as_without_one() {
-    let schemas = BTreeMap::from([(9, Arc::new(WriterSchema::json(r#"{"type":"object","title":"x"}"#).unwrap()))]);
+    let schemas = BTreeMap::from([(
+        9,
+        Arc::new(WriterSchema::json(&debezium::Columns::default(), r#"{"type":"object","title":"x"}"#).unwrap()),
+    )]);
     for captured in common::capture("debezium-capture/every-kind.jsonl") {
         let (Some(key), Some(value)) = (&captured.key, &captured.value) else { continue };
         let record = decode(&schemas, key.as_bytes(), Some(&framed(9, value.as_bytes())));
@@ -285,7 +288,10 @@ fn counts_in_json_are_read_as_their_schema_says() {
             common::ID
         );
         let key = format!(r#"{{"id":"{}"}}"#, common::ID);
-        let schemas = BTreeMap::from([(1, Arc::new(WriterSchema::json(&schema.to_string()).unwrap()))]);
+        let schemas = BTreeMap::from([(
+            1,
+            Arc::new(WriterSchema::json(&debezium::Columns::default(), &schema.to_string()).unwrap()),
+        )]);
         let record = decode(&schemas, key.as_bytes(), Some(&framed(1, text.as_bytes())));
         assert_eq!(content(&record), expected, "{schema} {pcs}");
     }
@@ -309,19 +315,20 @@ fn another_schema_id_is_another_form_of_key() {
 
 #[test]
 fn a_truncate_is_told_apart_behind_a_schema_id() {
-    let schemas = BTreeMap::from([(1, Arc::new(WriterSchema::json("{}").unwrap()))]);
+    let schemas = BTreeMap::from([(1, Arc::new(WriterSchema::json(&debezium::Columns::default(), "{}").unwrap()))]);
     let value = framed(1, br#"{"before":null,"after":null,"source":{"lsn":8},"op":"t"}"#);
-    let record = debezium::decode_registered(None, Some(&value), LIMIT, |id| schemas.get(&id).cloned().ok_or(id));
+    let record =
+        debezium::Decoder::new(LIMIT).decode_registered(None, Some(&value), |id| schemas.get(&id).cloned().ok_or(id));
     assert_eq!(record.unwrap().change, Ok(Change::Truncate));
 }
 
 #[test]
 fn a_schema_that_is_not_known_says_nothing_about_the_record() {
     let none = |id: u32| Err(id);
-    assert_eq!(debezium::decode_registered(Some(b"{}"), Some(&[0, 0, 0, 1, 2, 9]), LIMIT, none), Err(258));
-    assert_eq!(debezium::decode_registered(Some(&[0, 0, 0, 0, 3]), None, LIMIT, none), Err(3));
+    assert_eq!(debezium::Decoder::new(LIMIT).decode_registered(Some(b"{}"), Some(&[0, 0, 0, 1, 2, 9]), none), Err(258));
+    assert_eq!(debezium::Decoder::new(LIMIT).decode_registered(Some(&[0, 0, 0, 0, 3]), None, none), Err(3));
     // Not in wire format: too short.
-    let record = debezium::decode_registered(Some(b"{}"), Some(&[0, 0, 0, 1]), LIMIT, none).unwrap();
+    let record = debezium::Decoder::new(LIMIT).decode_registered(Some(b"{}"), Some(&[0, 0, 0, 1]), none).unwrap();
     assert_eq!(record.change.unwrap_err().reason(), Reason::KeyNotTheId);
 }
 
@@ -329,7 +336,7 @@ fn a_schema_that_is_not_known_says_nothing_about_the_record() {
 fn schemas_that_cannot_be_read_are_refused() {
     let refused = |schema: Result<WriterSchema, UnusableSchema>| schema.unwrap_err().to_string();
     assert!(refused(WriterSchema::avro("nonsense", &[])).starts_with("no Avro schema"));
-    assert!(refused(WriterSchema::json("nonsense")).starts_with("no JSON schema"));
+    assert!(refused(WriterSchema::json(&debezium::Columns::default(), "nonsense")).starts_with("no JSON schema"));
     let list = r#"{"type":"record","name":"List","fields":[{"name":"next","type":["null","List"]}]}"#;
     assert_eq!(refused(WriterSchema::avro(list, &[])), "List contains itself");
     // Each record holds the next one twice: 2^40 types.

@@ -10,6 +10,11 @@ fn a_history_ends_exactly_with_one_process() -> Result<()> {
 }
 
 #[test]
+fn a_history_of_a_table_with_other_columns_ends_exactly() -> Result<()> {
+    histories::ends_exactly_with_other_columns(shared_full()?, "debezium-capture/straddling-transaction")
+}
+
+#[test]
 fn a_concurrent_history_ends_exactly_with_two_processes() -> Result<()> {
     histories::ends_exactly(shared_full()?, "debezium-capture/history-concurrent", 2)
 }

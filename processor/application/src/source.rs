@@ -103,7 +103,7 @@ impl<O: ApplicationObserver> StockApplication<O> {
         let decoded = if may_be_registered(record.value) || may_be_registered(record.key) {
             self.decode_registered(record)?
         } else {
-            debezium::decode(record.key, record.value, self.settings.max_value_bytes)
+            self.settings.decoder.decode(record.key, record.value)
         };
         if let Some(key) = decoded.key {
             self.check_key(record, key.encoding)?;
@@ -126,7 +126,7 @@ impl<O: ApplicationObserver> StockApplication<O> {
     #[cold]
     fn decode_registered(&mut self, record: &Record<'_>) -> Result<debezium::Record, Failure> {
         let Self { registry, settings, .. } = self;
-        debezium::decode_registered(record.key, record.value, settings.max_value_bytes, |id| {
+        settings.decoder.decode_registered(record.key, record.value, |id| {
             registry.schema(id).map_err(|missing| schema_missing(&settings.source_topic, record, id, missing))
         })
     }

@@ -8,6 +8,7 @@ use std::num::NonZeroU32;
 use processor_core::{ChunkLimits, SweepPolicy};
 use processor_engine::{StageSpec, TopicIndex, Topology, topology::Stage};
 use schemas::Topics;
+use schemas::debezium::Decoder;
 
 /// The first step: change events → state of each id → movements.
 pub const SOURCE: Stage = Stage(0);
@@ -89,8 +90,8 @@ pub struct Settings {
     pub movements_partitions: NonZeroU32,
     /// Partitions of the dead-letter topic.
     pub dead_letter_partitions: NonZeroU32,
-    /// Longest change event that is accepted, in bytes; longer ones become dead letters.
-    pub max_value_bytes: usize,
+    /// How change events are read; longer ones than it takes become dead letters.
+    pub decoder: Decoder,
     /// When a sweep may run without being asked.
     pub sweep_policy: SweepPolicy,
     /// How much of a sweep goes into one transaction.
@@ -128,7 +129,7 @@ impl Settings {
             source_partitions,
             movements_partitions,
             dead_letter_partitions,
-            max_value_bytes: Self::DEFAULT_MAX_VALUE_BYTES,
+            decoder: Decoder::new(Self::DEFAULT_MAX_VALUE_BYTES),
             sweep_policy: SweepPolicy::default(),
             sweep_chunk: ChunkLimits::default(),
             output: OutputFormat::default(),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use processor_application::{SchemaMissing, Schemas};
 use processor_engine::Stop;
 use prometheus_client::metrics::gauge::Gauge;
-use schemas::debezium::WriterSchema;
+use schemas::debezium::{Columns, WriterSchema};
 use service::Coded;
 use service::configuration::SchemaRegistry;
 
@@ -66,11 +66,12 @@ impl SchemaCache {
     ///
     /// # Errors
     /// A wrong setting.
-    pub fn start(settings: &SchemaRegistry, awaited: Gauge) -> Result<Option<Self>, Coded> {
+    pub fn start(settings: &SchemaRegistry, columns: &Columns, awaited: Gauge) -> Result<Option<Self>, Coded> {
         let Some(access) = settings.access()? else { return Ok(None) };
         let client = RegistryClient::new(&access)?;
         let cache = Self { shared: Arc::new(Shared { awaited, ..Shared::default() }) };
-        let asking = Asking { cache: cache.clone(), settings: settings.clone(), client, urls: access.urls, told: None };
+        let (settings, columns) = (settings.clone(), columns.clone());
+        let asking = Asking { cache: cache.clone(), settings, columns, client, urls: access.urls, told: None };
         thread::Builder::new()
             .name("schema-registry".to_owned())
             .spawn(move || asking.run())
@@ -167,6 +168,7 @@ fn unusable(id: u32, why: &str) -> Stop {
 struct Asking {
     cache: SchemaCache,
     settings: SchemaRegistry,
+    columns: Columns,
     client: RegistryClient,
     urls: Vec<String>,
     /// When an outage was told last; `None` while there is none.
@@ -179,7 +181,7 @@ impl Asking {
         loop {
             let mut complete = true;
             for id in self.cache.wait() {
-                let answer = self.client.schema(id);
+                let answer = self.client.schema(&self.columns, id);
                 complete &= self.note(id, &answer);
                 self.cache.answered(id, answer);
             }
@@ -263,7 +265,7 @@ mod tests {
     use super::*;
 
     fn schema() -> WriterSchema {
-        WriterSchema::json("{}").unwrap()
+        WriterSchema::json(&Columns::default(), "{}").unwrap()
     }
 
     fn awaited(cache: &SchemaCache) -> i64 {

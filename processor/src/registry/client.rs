@@ -13,7 +13,7 @@ use schema_registry_converter::error::SRCError;
 use schema_registry_converter::schema_registry_common::{
     RegisteredReference, RegisteredSchema, SchemaType, SuppliedSchema,
 };
-use schemas::debezium::WriterSchema;
+use schemas::debezium::{Columns, WriterSchema};
 use service::Coded;
 use service::configuration::{Credentials, RegistryAccess};
 
@@ -77,14 +77,14 @@ impl RegistryClient {
         Ok(Self { settings: settings.map_err(unexpected)? })
     }
 
-    /// Asks for the schema of an id.
-    pub(super) fn schema(&self, id: u32) -> Result<WriterSchema, NoSchema> {
+    /// Asks for the schema of an id, of a table with these columns.
+    pub(super) fn schema(&self, columns: &Columns, id: u32) -> Result<WriterSchema, NoSchema> {
         let schema = get_schema_by_id(id, &self.settings).map_err(|error| judge(&error))?;
         let read = match &schema.schema_type {
             SchemaType::Avro => WriterSchema::avro(&schema.schema, &self.references(&schema)?),
-            SchemaType::Json => WriterSchema::json(&schema.schema),
+            SchemaType::Json => WriterSchema::json(columns, &schema.schema),
             // What Connect's own JSON converter calls a schema.
-            SchemaType::Other(name) if name == "KCONNECT" => WriterSchema::json(&schema.schema),
+            SchemaType::Other(name) if name == "KCONNECT" => WriterSchema::json(columns, &schema.schema),
             other => return Err(NoSchema::Unusable(format!("it is of type {other:?}, only Avro and JSON are read"))),
         };
         read.map_err(|error| NoSchema::Unusable(error.to_string()))
@@ -156,7 +156,7 @@ mod tests {
         // Bound and closed again: nobody listens.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let client = RegistryClient::new(&access(&format!("http://127.0.0.1:{port}"))).unwrap();
-        assert!(matches!(client.schema(1), Err(NoSchema::Unavailable(_))));
+        assert!(matches!(client.schema(&Columns::default(), 1), Err(NoSchema::Unavailable(_))));
     }
 
     #[test]

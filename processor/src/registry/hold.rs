@@ -259,7 +259,7 @@ mod tests {
     use std::collections::VecDeque;
 
     use processor_engine::cluster::NoHeaders;
-    use schemas::debezium::WriterSchema;
+    use schemas::debezium::{Columns, WriterSchema};
 
     use super::super::client::NoSchema;
     use super::*;
@@ -366,7 +366,7 @@ mod tests {
         }
 
         fn arrives(&self, schema: u32) {
-            self.cache.answered(schema, Ok(WriterSchema::json("{}").unwrap()));
+            self.cache.answered(schema, Ok(WriterSchema::json(&Columns::default(), "{}").unwrap()));
         }
     }
 

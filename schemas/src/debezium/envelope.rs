@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use super::number;
 use super::value::{RawEnvelope, RawRow, RawSource};
+use super::{Columns, number};
 use crate::avro::{Field, Input, Layout, Malformed, Scalar};
 use crate::{Reason, Rejection};
 
@@ -37,7 +37,7 @@ struct Source {
 }
 
 /// Reads an envelope that takes all of `payload`.
-pub(super) fn read(layout: &Layout, payload: &[u8]) -> Result<Envelope, Rejection> {
+pub(super) fn read(columns: &Columns, layout: &Layout, payload: &[u8]) -> Result<Envelope, Rejection> {
     let malformed =
         |Malformed(why)| Rejection::new(Reason::NotAvro, format!("the value is not as its schema says: {why}"));
     let Some(fields) = layout.fields() else {
@@ -46,19 +46,25 @@ pub(super) fn read(layout: &Layout, payload: &[u8]) -> Result<Envelope, Rejectio
     let mut input = Input::new(payload);
     let mut envelope = Envelope::default();
     for (name, layout) in fields {
-        envelope.field(name, layout, &mut input).map_err(malformed)?;
+        envelope.field(columns, name, layout, &mut input).map_err(malformed)?;
     }
     if input.left() == 0 { Ok(envelope) } else { Err(malformed(Malformed("bytes are left over"))) }
 }
 
 impl Envelope {
-    fn field(&mut self, name: &str, layout: &Layout, input: &mut Input<'_>) -> Result<(), Malformed> {
+    fn field(
+        &mut self,
+        columns: &Columns,
+        name: &str,
+        layout: &Layout,
+        input: &mut Input<'_>,
+    ) -> Result<(), Malformed> {
         match name {
             "before" => {
                 let Some(fields) = record(layout, input)? else { return Ok(()) };
                 for (name, layout) in fields {
                     match &**name {
-                        "id" => self.before_id = self.text(layout, input)?,
+                        name if name == columns.id() => self.before_id = self.text(layout, input)?,
                         _ => input.skip(layout)?,
                     }
                 }
@@ -68,10 +74,10 @@ impl Envelope {
                 let mut row = Row::default();
                 for (name, layout) in fields {
                     match &**name {
-                        "id" => row.id = self.text(layout, input)?,
-                        "good_id" => row.good_id = self.number(layout, input)?,
-                        "operation" => row.operation = self.text(layout, input)?,
-                        "pcs" => row.pcs = self.number(layout, input)?,
+                        name if name == columns.id() => row.id = self.text(layout, input)?,
+                        name if name == columns.good_id() => row.good_id = self.number(layout, input)?,
+                        name if name == columns.operation() => row.operation = self.text(layout, input)?,
+                        name if name == columns.pcs() => row.pcs = self.number(layout, input)?,
                         _ => input.skip(layout)?,
                     }
                 }

@@ -8,15 +8,14 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::io::Write as _;
 
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::json::{json_object, parse_canonical_uuid};
+use super::columns::{Columns, KEY_SUFFIX};
+use super::row;
+use crate::json::parse_canonical_uuid;
 use crate::rejection::excerpt;
 use crate::{Reason, Rejection};
 
-const PREFIX: &[u8] = br#"{"id":""#;
-const SUFFIX: &[u8] = br#""}"#;
 const UUID_BYTES: usize = uuid::fmt::Hyphenated::LENGTH;
 
 /// A record key, read.
@@ -145,32 +144,20 @@ impl<'de> serde::Deserialize<'de> for KeyEncoding {
     }
 }
 
-json_object! {
-    struct IdObject<'a> { id: &'a RawValue, }
-}
-
-json_object! {
-    struct Document<'a> {
-        id: &'a RawValue,
-        schema: serde::de::IgnoredAny,
-        payload: IdObject<'a>,
-    }
-}
-
-/// Reads a record key. Refused: no key ([`Reason::NoId`]) and any key that is not exactly the id in lower-case
-/// hyphenated form ([`Reason::KeyNotTheId`]).
-pub fn decode(key: Option<&[u8]>) -> Result<Key, Rejection> {
+/// See [`super::Decoder::decode_key`].
+pub(super) fn decode(columns: &Columns, key: Option<&[u8]>) -> Result<Key, Rejection> {
     let key = key.ok_or_else(|| Rejection::new(Reason::NoId, "the record has no key"))?;
-    if let Some(id) = key.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX)).and_then(parse_canonical_uuid)
-    {
-        return Ok(Key { id, encoding: KeyEncoding::PLAIN });
+    let (prefix, encoding) = columns.plain_key();
+    let plain = key.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(KEY_SUFFIX)).and_then(parse_canonical_uuid);
+    match plain {
+        Some(id) => Ok(Key { id, encoding }),
+        None => decode_other_forms(columns, key).map_err(|why| not_the_id(key, why)),
     }
-    decode_other_forms(key).map_err(|why| not_the_id(key, why))
 }
 
 #[cold]
-fn decode_other_forms(key: &[u8]) -> Result<Key, &'static str> {
-    let Found { id, start, family } = find_id(key)?;
+fn decode_other_forms(columns: &Columns, key: &[u8]) -> Result<Key, &'static str> {
+    let Found { id, start, family } = find_id(columns, key)?;
     let encoding = template(key, start, family).ok_or("id not found in the key")?;
     Ok(Key { id, encoding })
 }
@@ -189,20 +176,26 @@ pub(super) struct Found {
 }
 
 /// Looks for the id in any JSON key that holds it and nothing else.
-pub(super) fn find_id(key: &[u8]) -> Result<Found, &'static str> {
+pub(super) fn find_id(columns: &Columns, key: &[u8]) -> Result<Found, &'static str> {
+    const NOT_JSON: &str = "not a JSON object of known form";
     let text = std::str::from_utf8(key).map_err(|_| "not JSON text")?;
-    let document: Document<'_> = serde_json::from_str(text).map_err(|_| "not a JSON object of known form")?;
-    let (raw, family) = match (document.id, document.payload) {
-        (Some(id), None) if document.unknown_fields == 0 && document.schema.is_none() => (id, Family::Json),
-        (None, Some(IdObject { id: Some(id), unknown_fields: 0, .. })) if document.unknown_fields == 0 => {
-            (id, Family::WrappedJson)
+    let mut fields = [(columns.id(), None), ("schema", None), ("payload", None)];
+    let others = row::read(text, &mut fields).map_err(|_| NOT_JSON)?;
+    let [id, schema, payload] = fields.map(|(_, value)| value);
+    let (raw, family) = match (id, payload) {
+        (Some(id), None) if others == 0 && schema.is_none() => (id, Family::Json),
+        (None, Some(payload)) if others == 0 => {
+            let mut inner = [(columns.id(), None)];
+            let others = row::read(payload, &mut inner).map_err(|_| NOT_JSON)?;
+            let [(_, id)] = inner;
+            (id.filter(|_| others == 0).ok_or("not exactly the id column")?, Family::WrappedJson)
         }
-        _ => return Err("not exactly one field id"),
+        _ => return Err("not exactly the id column"),
     };
-    let uuid_text = raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default();
+    let uuid_text = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default();
     let id = parse_canonical_uuid(uuid_text.as_bytes()).ok_or("id is no uuid in lower-case hyphenated form")?;
     // The raw text of the value is a slice of the key, so its address tells where the template is cut.
-    let start = raw.get().as_ptr().addr().wrapping_sub(text.as_ptr().addr()) + 1;
+    let start = raw.as_ptr().addr().wrapping_sub(text.as_ptr().addr()) + 1;
     Ok(Found { id, start, family })
 }
 

@@ -6,11 +6,12 @@
 //! given twice, a wrapper, anything malformed) to `serde_json` by answering `None`. So it never refuses and never
 //! guesses: whatever it does take, `serde_json` would take and read alike, which a property test holds against it.
 
+use super::Columns;
 use super::value::{RawEnvelope, RawRow, RawSource};
 use crate::reader::{Reader, set};
 
 /// Reads an envelope in its plain form; `None` says nothing about the text.
-pub(super) fn read(text: &str) -> Option<RawEnvelope<'_>> {
+pub(super) fn read<'a>(columns: &Columns, text: &'a str) -> Option<RawEnvelope<'a>> {
     let mut reader = Reader::new(text);
     let mut envelope = RawEnvelope::default();
     let (mut before, mut after, mut source) = (false, false, false);
@@ -18,7 +19,8 @@ pub(super) fn read(text: &str) -> Option<RawEnvelope<'_>> {
         "before" => {
             once(&mut before)?;
             if !reader.null() {
-                reader.object(|reader, name| reader.field((name == "id").then_some(&mut envelope.before_id)))?;
+                reader
+                    .object(|reader, name| reader.field((name == columns.id()).then_some(&mut envelope.before_id)))?;
             }
             Some(())
         }
@@ -28,10 +30,10 @@ pub(super) fn read(text: &str) -> Option<RawEnvelope<'_>> {
                 let mut row = RawRow::default();
                 reader.object(|reader, name| {
                     reader.field(match name {
-                        "id" => Some(&mut row.id),
-                        "good_id" => Some(&mut row.good_id),
-                        "operation" => Some(&mut row.operation),
-                        "pcs" => Some(&mut row.pcs),
+                        name if name == columns.id() => Some(&mut row.id),
+                        name if name == columns.good_id() => Some(&mut row.good_id),
+                        name if name == columns.operation() => Some(&mut row.operation),
+                        name if name == columns.pcs() => Some(&mut row.pcs),
                         _ => None,
                     })
                 })?;
@@ -102,18 +104,19 @@ mod tests {
 
     /// What the reader takes `serde_json` takes, and reads alike.
     fn agrees(text: &str) -> bool {
-        read(text).is_none_or(|envelope| parse_any(text).is_ok_and(|other| other == Some(envelope)))
+        let columns = Columns::default();
+        read(&columns, text).is_none_or(|envelope| parse_any(&columns, text).is_ok_and(|other| other == Some(envelope)))
     }
 
     #[test]
     fn the_plain_form_is_read() {
-        let envelope = read(EVENT).unwrap();
+        let envelope = read(&Columns::default(), EVENT).unwrap();
         assert_eq!(envelope.before_id, Some("\"5\""));
         assert_eq!(envelope.after.as_ref().and_then(|row| row.good_id), Some("-7"));
         assert_eq!(envelope.source.as_ref().and_then(|source| source.lsn), Some("26370200"));
         assert!(agrees(EVENT));
         for nulls in [r#"{"before":null,"after":null,"source":null,"op":null}"#, "{}", r#"{"after":{},"source":{}}"#] {
-            assert!(read(nulls).is_some() && agrees(nulls), "{nulls}");
+            assert!(read(&Columns::default(), nulls).is_some() && agrees(nulls), "{nulls}");
         }
     }
 
@@ -138,7 +141,7 @@ mod tests {
             r#"{"op":"c",}"#,
             "{\"op\":\"\t\"}",
         ] {
-            assert_eq!(read(text), None, "{text}");
+            assert_eq!(read(&Columns::default(), text), None, "{text}");
         }
     }
 

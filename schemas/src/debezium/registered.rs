@@ -1,9 +1,9 @@
 //! Keys and values in a registry's wire format: a zero byte, the id of their schema in four bytes, then Avro or JSON.
 //!
 //! Owns that framing and what a schema has to say about the bytes behind it. Fetches no schema: whoever calls brings
-//! them, because asking a registry is I/O. Whatever comes in, it is read into the same [`super::Change`] as plain JSON:
+//! them, because asking a registry is I/O. Whatever comes in, it is read into the same [`Change`] as plain JSON:
 //! values of Avro are handed on as the JSON text that the JSON converter would have written for them, so that there is
-//! one authority on what they mean ([`super::value`]).
+//! one authority on what they mean (`value`).
 //!
 //! Which form a record has is told by the record: a topic may change over in the middle.
 
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::key::{self, Family};
 use super::value::{self, RawEnvelope};
-use super::{Change, Key, Record, envelope};
+use super::{Change, Columns, Decoder, Key, Record, envelope};
 use crate::avro::{Input, Layout, Malformed};
 use crate::debezium::number::Form;
 use crate::json::parse_canonical_uuid;
@@ -53,12 +53,12 @@ pub struct WriterSchema(Kind);
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
     Avro(Layout),
-    Json(Columns),
+    Json(Forms),
 }
 
 /// How the two columns with numbers are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Columns {
+struct Forms {
     good_id: Form,
     pcs: Form,
 }
@@ -72,11 +72,11 @@ impl WriterSchema {
         Layout::of(schema, references).map(|layout| Self(Kind::Avro(layout)))
     }
 
-    /// A JSON schema, or the schema of Connect's own JSON converter.
+    /// A JSON schema, or the schema of Connect's own JSON converter, of a table with these columns.
     ///
     /// # Errors
     /// [`UnusableSchema`] if it is not JSON.
-    pub fn json(schema: &str) -> Result<Self, UnusableSchema> {
+    pub fn json(columns: &Columns, schema: &str) -> Result<Self, UnusableSchema> {
         let schema: Value =
             serde_json::from_str(schema).map_err(|error| UnusableSchema(format!("no JSON schema: {error}")))?;
         let row = property(&schema, &schema, "after", &mut LOOKS.clone());
@@ -84,66 +84,71 @@ impl WriterSchema {
             let column = row.and_then(|row| property(&schema, row, column, &mut LOOKS.clone()));
             column.map_or(Form::AsWritten, |column| form(&schema, column, &mut LOOKS.clone()))
         };
-        Ok(Self(Kind::Json(Columns { good_id: form("good_id"), pcs: form("pcs") })))
+        Ok(Self(Kind::Json(Forms { good_id: form(columns.good_id()), pcs: form(columns.pcs()) })))
     }
 }
 
-/// Reads one record whose key, value, or both are in wire format; as [`super::decode`] otherwise. `schema` is asked for
-/// the schema of an id.
-///
-/// # Errors
-/// Those of `schema`: then nothing is said about the record.
-pub fn decode_registered<E>(
-    key: Option<&[u8]>,
-    value: Option<&[u8]>,
-    max_value_bytes: usize,
-    mut schema: impl FnMut(u32) -> Result<Arc<WriterSchema>, E>,
-) -> Result<Record, E> {
-    let mut schema_of = |bytes: Option<&[u8]>| bytes.and_then(schema_id).map(&mut schema).transpose();
-    let (key_schema, value_schema) = (schema_of(key)?, schema_of(value)?);
-    let decoded = match (key, &key_schema) {
-        (Some(key), Some(schema)) => decode_key(key, schema),
-        _ => key::decode(key),
-    };
-    let is_truncate = || match (value, &value_schema) {
-        (Some(value), Some(schema)) => schema.read(value, |envelope| Ok(envelope.op == Some(r#""t""#))) == Ok(true),
-        _ => value::is_truncate(value),
-    };
-    Ok(match decoded {
-        Ok(key) => {
-            let change = match (value, &value_schema) {
-                (Some(value), Some(schema)) => decode_value(key.id, value, max_value_bytes, schema),
-                _ => value::decode(key.id, value, max_value_bytes),
-            };
-            Record { key: Some(key), change }
-        }
-        Err(_) if is_truncate() => Record { key: None, change: Ok(Change::Truncate) },
-        Err(rejection) => Record { key: None, change: Err(rejection) },
-    })
-}
-
-fn decode_value(id: Uuid, value: &[u8], max_value_bytes: usize, schema: &WriterSchema) -> Result<Change, Rejection> {
-    value::limited(value.len(), max_value_bytes, schema.read(value, |envelope| envelope.change(id)))
+impl Decoder {
+    /// Reads one record whose key, value, or both are in wire format; as [`Decoder::decode`] otherwise. `schema` is asked
+    /// for the schema of an id.
+    ///
+    /// # Errors
+    /// Those of `schema`: then nothing is said about the record.
+    pub fn decode_registered<E>(
+        &self,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        mut schema: impl FnMut(u32) -> Result<Arc<WriterSchema>, E>,
+    ) -> Result<Record, E> {
+        let columns = &self.columns;
+        let mut schema_of = |bytes: Option<&[u8]>| bytes.and_then(schema_id).map(&mut schema).transpose();
+        let (key_schema, value_schema) = (schema_of(key)?, schema_of(value)?);
+        let decoded = match (key, &key_schema) {
+            (Some(key), Some(schema)) => decode_key(columns, key, schema),
+            _ => self.decode_key(key),
+        };
+        let is_truncate = || match (value, &value_schema) {
+            (Some(value), Some(schema)) => {
+                schema.read(columns, value, |envelope| Ok(envelope.op == Some(r#""t""#))) == Ok(true)
+            }
+            _ => value::is_truncate(columns, value),
+        };
+        Ok(match decoded {
+            Ok(key) => {
+                let change = match (value, &value_schema) {
+                    (Some(value), Some(schema)) => {
+                        let change = schema.read(columns, value, |envelope| envelope.change(columns, key.id));
+                        value::limited(value.len(), self.max_value_bytes, change)
+                    }
+                    _ => self.decode_value(key.id, value),
+                };
+                Record { key: Some(key), change }
+            }
+            Err(_) if is_truncate() => Record { key: None, change: Ok(Change::Truncate) },
+            Err(rejection) => Record { key: None, change: Err(rejection) },
+        })
+    }
 }
 
 impl WriterSchema {
     /// Reads a value in wire format and hands its envelope over.
     fn read<T>(
         &self,
+        columns: &Columns,
         value: &[u8],
         with: impl FnOnce(RawEnvelope<'_>) -> Result<T, Rejection>,
     ) -> Result<T, Rejection> {
         let payload = payload(value).unwrap_or_default();
         match &self.0 {
-            Kind::Avro(layout) => with(envelope::read(layout, payload)?.raw()),
-            Kind::Json(columns) => {
-                let Some(mut envelope) = value::parse(payload)? else {
+            Kind::Avro(layout) => with(envelope::read(columns, layout, payload)?.raw()),
+            Kind::Json(forms) => {
+                let Some(mut envelope) = value::parse(columns, payload)? else {
                     return Err(Rejection::new(Reason::NotAnEnvelope, "null behind a schema id"));
                 };
                 let text = |raw: Option<&str>, form: Form| raw.and_then(|raw| form.text(raw));
                 let row = envelope.after.as_ref();
-                let good_id = row.and_then(|row| text(row.good_id, columns.good_id));
-                let pcs = row.and_then(|row| text(row.pcs, columns.pcs));
+                let good_id = row.and_then(|row| text(row.good_id, forms.good_id));
+                let pcs = row.and_then(|row| text(row.pcs, forms.pcs));
                 if let Some(row) = &mut envelope.after {
                     row.good_id = good_id.as_deref().or(row.good_id);
                     row.pcs = pcs.as_deref().or(row.pcs);
@@ -155,11 +160,11 @@ impl WriterSchema {
 }
 
 /// Reads a key in wire format: the id and nothing else, as for any key.
-fn decode_key(key: &[u8], schema: &WriterSchema) -> Result<Key, Rejection> {
+fn decode_key(columns: &Columns, key: &[u8], schema: &WriterSchema) -> Result<Key, Rejection> {
     let payload = payload(key).unwrap_or_default();
     let found = match &schema.0 {
-        Kind::Avro(layout) => find_avro_id(layout, payload).map(|(id, start)| (id, start, Family::Avro)),
-        Kind::Json(_) => key::find_id(payload).map(|found| (found.id, found.start, Family::RegisteredJson)),
+        Kind::Avro(layout) => find_avro_id(columns, layout, payload).map(|(id, start)| (id, start, Family::Avro)),
+        Kind::Json(_) => key::find_id(columns, payload).map(|found| (found.id, found.start, Family::RegisteredJson)),
     };
     let read = found.and_then(|(id, start, family)| {
         let encoding = key::template(key, HEADER_BYTES + start, family).ok_or("id not found in the key")?;
@@ -169,10 +174,10 @@ fn decode_key(key: &[u8], schema: &WriterSchema) -> Result<Key, Rejection> {
 }
 
 /// The id of an Avro key and where in it the id begins.
-fn find_avro_id(layout: &Layout, payload: &[u8]) -> Result<(Uuid, usize), &'static str> {
-    let Some([(name, Layout::Text)]) = layout.fields() else { return Err("not exactly one text field id") };
-    if **name != *"id" {
-        return Err("not exactly one field id");
+fn find_avro_id(columns: &Columns, layout: &Layout, payload: &[u8]) -> Result<(Uuid, usize), &'static str> {
+    let Some([(name, Layout::Text)]) = layout.fields() else { return Err("not exactly one text field") };
+    if **name != *columns.id() {
+        return Err("not exactly the id column");
     }
     let mut input = Input::new(payload);
     let text = input.text().map_err(|Malformed(why)| why)?;

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::number::{self, Integer};
-use super::plain;
+use super::{Columns, Decoder, plain, row};
 use crate::json::json_object;
 use crate::rejection::excerpt;
 use crate::{Content, Reason, Rejection};
@@ -99,20 +99,6 @@ pub enum Snapshot {
 }
 
 json_object! {
-    struct Row<'a> {
-        id: &'a RawValue,
-        good_id: &'a RawValue,
-        operation: &'a RawValue,
-        pcs: &'a RawValue,
-    }
-}
-
-json_object! {
-    /// `before`: only the id, to see that it agrees.
-    struct OldRow<'a> { id: &'a RawValue, }
-}
-
-json_object! {
     struct SourceBlock<'a> {
         snapshot: &'a RawValue,
         lsn: &'a RawValue,
@@ -123,8 +109,8 @@ json_object! {
 
 json_object! {
     struct Envelope<'a> {
-        before: Option<OldRow<'a>>,
-        after: Option<Row<'a>>,
+        before: &'a RawValue,
+        after: &'a RawValue,
         source: Option<SourceBlock<'a>>,
         op: &'a RawValue,
     }
@@ -133,15 +119,15 @@ json_object! {
 json_object! {
     /// An envelope, plain or inside the converter's `schema`/`payload` wrapper.
     struct Document<'a> {
-        before: Option<OldRow<'a>>,
-        after: Option<Row<'a>>,
+        before: &'a RawValue,
+        after: &'a RawValue,
         source: Option<SourceBlock<'a>>,
         op: &'a RawValue,
         payload: Option<Envelope<'a>>,
     }
 }
 
-/// What is needed of an envelope, each value as it is written; see [`super::plain`] and [`parse`] for how it is read.
+/// What is needed of an envelope, each value as it is written; see `plain` and [`parse`] for how it is read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct RawEnvelope<'a> {
     /// `before.id`, to see that it agrees.
@@ -169,35 +155,39 @@ pub(super) struct RawSource<'a> {
     pub(super) ts_ms: Option<&'a str>,
 }
 
-impl<'a> From<Envelope<'a>> for RawEnvelope<'a> {
-    fn from(Envelope { before, after, source, op, .. }: Envelope<'a>) -> Self {
+impl<'a> Envelope<'a> {
+    fn raw(self, columns: &Columns) -> Result<RawEnvelope<'a>, serde_json::Error> {
+        let Self { before, after, source, op, .. } = self;
+        let mut old = [(columns.id(), None)];
+        row::read_or_null(before, &mut old)?;
+        let [(_, before_id)] = old;
+        let names = [columns.id(), columns.good_id(), columns.operation(), columns.pcs()];
+        let mut new = names.map(|name| (name, None));
+        let found = row::read_or_null(after, &mut new)?;
+        let [id, good_id, operation, pcs] = new.map(|(_, value)| value);
         let raw = |value: Option<&'a RawValue>| value.map(RawValue::get);
-        let row = |row: Row<'a>| RawRow {
-            id: raw(row.id),
-            good_id: raw(row.good_id),
-            operation: raw(row.operation),
-            pcs: raw(row.pcs),
-        };
         let block = |source: SourceBlock<'a>| RawSource {
             snapshot: raw(source.snapshot),
             lsn: raw(source.lsn),
             sequence: raw(source.sequence),
             ts_ms: raw(source.ts_ms),
         };
-        Self {
-            before_id: before.flatten().and_then(|row| raw(row.id)),
-            after: after.flatten().map(row),
+        Ok(RawEnvelope {
+            before_id,
+            after: found.map(|_others| RawRow { id, good_id, operation, pcs }),
             source: source.flatten().map(block),
             op: raw(op),
-        }
+        })
     }
 }
 
-/// Reads the value of the record whose key names `id`; `max_value_bytes` is the longest that is accepted.
-pub fn decode(id: Uuid, value: Option<&[u8]>, max_value_bytes: usize) -> Result<Change, Rejection> {
+/// Reads the value of the record whose key names `id`.
+pub(super) fn decode(decoder: &Decoder, id: Uuid, value: Option<&[u8]>) -> Result<Change, Rejection> {
     let Some(value) = value else { return Ok(Change::Tombstone) };
-    let change = parse(value).and_then(|envelope| envelope.map_or(Ok(Change::Tombstone), |it| it.change(id)));
-    limited(value.len(), max_value_bytes, change)
+    let columns = &decoder.columns;
+    let change =
+        parse(columns, value).and_then(|envelope| envelope.map_or(Ok(Change::Tombstone), |it| it.change(columns, id)));
+    limited(value.len(), decoder.max_value_bytes, change)
 }
 
 /// What is made of a value that was read, when it has `bytes` bytes and may have `max_value_bytes`.
@@ -223,39 +213,39 @@ pub(super) fn limited(
 }
 
 /// Whether the value is a TRUNCATE event, the only one that has no key.
-pub(super) fn is_truncate(value: Option<&[u8]>) -> bool {
-    let envelope = value.and_then(|value| parse(value).ok()).flatten();
+pub(super) fn is_truncate(columns: &Columns, value: Option<&[u8]>) -> bool {
+    let envelope = value.and_then(|value| parse(columns, value).ok()).flatten();
     envelope.and_then(|envelope| envelope.op) == Some(r#""t""#)
 }
 
 /// The envelope; `None` for a JSON null, which older converters write for a tombstone.
-pub(super) fn parse(value: &[u8]) -> Result<Option<RawEnvelope<'_>>, Rejection> {
+pub(super) fn parse<'a>(columns: &Columns, value: &'a [u8]) -> Result<Option<RawEnvelope<'a>>, Rejection> {
     // Checked once up front: serde_json looks at the encoding only of the strings it keeps.
     let text = std::str::from_utf8(value).map_err(|error| Rejection::new(Reason::InvalidUtf8, error.to_string()))?;
-    match plain::read(text) {
+    match plain::read(columns, text) {
         Some(envelope) => Ok(Some(envelope)),
-        None => parse_any(text),
+        None => parse_any(columns, text),
     }
 }
 
 /// As `serde_json` reads it.
-pub(super) fn parse_any(text: &str) -> Result<Option<RawEnvelope<'_>>, Rejection> {
-    let document: Option<Document<'_>> = serde_json::from_str(text).map_err(|error| {
+pub(super) fn parse_any<'a>(columns: &Columns, text: &'a str) -> Result<Option<RawEnvelope<'a>>, Rejection> {
+    let refuse = |error: serde_json::Error| {
         let reason = if error.is_data() { Reason::NotAnEnvelope } else { Reason::NotJson };
         Rejection::new(reason, format!("{error}: {}", excerpt(text.as_bytes())))
-    })?;
+    };
+    let document: Option<Document<'a>> = serde_json::from_str(text).map_err(refuse)?;
     let Some(Document { before, after, source, op, payload, .. }) = document else { return Ok(None) };
-    match payload {
-        None => Ok(Some(Envelope { before, after, source, op, ..Envelope::default() }.into())),
-        Some(payload) if before.is_none() && after.is_none() && source.is_none() && op.is_none() => {
-            Ok(payload.map(RawEnvelope::from))
-        }
-        Some(_) => Err(Rejection::new(Reason::NotAnEnvelope, "an envelope both inside and beside payload")),
-    }
+    let envelope = match payload {
+        None => Some(Envelope { before, after, source, op, ..Envelope::default() }),
+        Some(payload) if before.is_none() && after.is_none() && source.is_none() && op.is_none() => payload,
+        Some(_) => return Err(Rejection::new(Reason::NotAnEnvelope, "an envelope both inside and beside payload")),
+    };
+    envelope.map(|envelope| envelope.raw(columns)).transpose().map_err(refuse)
 }
 
 impl RawEnvelope<'_> {
-    pub(super) fn change(self, id: Uuid) -> Result<Change, Rejection> {
+    pub(super) fn change(self, columns: &Columns, id: Uuid) -> Result<Change, Rejection> {
         let Some(op) = self.op else { return Err(Rejection::new(Reason::UnknownOp, "op is missing")) };
         let operation = match op {
             r#""r""# => ChangeOperation::Read,
@@ -277,7 +267,7 @@ impl RawEnvelope<'_> {
                 None
             }
             ChangeOperation::Read | ChangeOperation::Create | ChangeOperation::Update => Some(match self.after {
-                Some(row) => row.content_of(id)?,
+                Some(row) => row.content_of(columns, id)?,
                 None => Err(Rejection::new(Reason::MissingRow, format!("op is {op} but after is null"))),
             }),
         };
@@ -358,40 +348,40 @@ fn escaped_element(escaped: &str) -> Result<Option<u64>, UnreadableSequence> {
 
 impl RawRow<'_> {
     /// The row's contribution. Outer error: the row is another one than the key says, so nothing about it counts.
-    fn content_of(&self, id: Uuid) -> Result<Result<Content, Rejection>, Rejection> {
+    fn content_of(&self, columns: &Columns, id: Uuid) -> Result<Result<Content, Rejection>, Rejection> {
         let Some(row_id) = self.id else {
             return Ok(Err(Rejection::new(Reason::NoId, "after.id is missing")));
         };
         match same_id(id, row_id, "after.id") {
-            Ok(()) => Ok(self.content()),
+            Ok(()) => Ok(self.content(columns)),
             Err(rejection) if rejection.reason() == Reason::NoId => Ok(Err(rejection)),
             Err(disagrees) => Err(disagrees),
         }
     }
 
-    fn content(&self) -> Result<Content, Rejection> {
+    fn content(&self, columns: &Columns) -> Result<Content, Rejection> {
         let refuse = |reason, field: &str, raw: &str| {
             Err(Rejection::new(reason, format!("{field} is {}", excerpt(raw.as_bytes()))))
         };
         let good_id = self.good_id.unwrap_or("null");
         let Integer::Value(good_id) = number::integer(good_id) else {
-            return refuse(Reason::GoodIdInvalid, "good_id", good_id);
+            return refuse(Reason::GoodIdInvalid, columns.good_id(), good_id);
         };
         let raw = self.pcs.unwrap_or("null");
         let pcs = match number::integer(raw) {
             Integer::Value(pcs) if pcs >= 0 => pcs,
             Integer::Value(_) | Integer::TooSmall | Integer::Fractional { negative: true } => {
-                return refuse(Reason::NegativePcs, "pcs", raw);
+                return refuse(Reason::NegativePcs, columns.pcs(), raw);
             }
-            Integer::Fractional { negative: false } => return refuse(Reason::FractionalPcs, "pcs", raw),
-            Integer::TooLarge => return refuse(Reason::PcsOutOfRange, "pcs", raw),
-            Integer::NotANumber => return refuse(Reason::PcsInvalid, "pcs", raw),
+            Integer::Fractional { negative: false } => return refuse(Reason::FractionalPcs, columns.pcs(), raw),
+            Integer::TooLarge => return refuse(Reason::PcsOutOfRange, columns.pcs(), raw),
+            Integer::NotANumber => return refuse(Reason::PcsInvalid, columns.pcs(), raw),
         };
         match self.operation.unwrap_or("null") {
-            r#""add""# => Ok(Content { good_id, pieces: pcs }),
+            operation if operation == columns.add() => Ok(Content { good_id, pieces: pcs }),
             // pcs >= 0, so its negative always fits.
-            r#""remove""# => Ok(Content { good_id, pieces: -pcs }),
-            other => refuse(Reason::UnknownOperation, "operation", other),
+            operation if operation == columns.remove() => Ok(Content { good_id, pieces: -pcs }),
+            other => refuse(Reason::UnknownOperation, columns.operation(), other),
         }
     }
 }

@@ -20,7 +20,8 @@ pub struct Captured {
 
 impl Captured {
     pub fn decode(&self) -> Record {
-        debezium::decode(self.key.as_deref().map(str::as_bytes), self.value.as_deref().map(str::as_bytes), LIMIT)
+        debezium::Decoder::new(LIMIT)
+            .decode(self.key.as_deref().map(str::as_bytes), self.value.as_deref().map(str::as_bytes))
     }
 }
 
@@ -104,7 +105,7 @@ impl Event {
     }
 
     pub fn decode(&self) -> Record {
-        debezium::decode(Some(self.key.as_bytes()), Some(self.value().as_bytes()), LIMIT)
+        debezium::Decoder::new(LIMIT).decode(Some(self.key.as_bytes()), Some(self.value().as_bytes()))
     }
 
     /// The row change; panics when there is none.

@@ -14,6 +14,35 @@ pub fn ends_exactly(stack: &dyn Stack, history: &str, processors: u32) -> Result
     job.wait_for(&expected_remains(history)?, &mut programs)
 }
 
+/// The same history as if the table and its operations had other names.
+pub fn ends_exactly_with_other_columns(stack: &dyn Stack, history: &str) -> Result<()> {
+    let renamed = |text: &str| {
+        let names = [("id", "movement_uuid"), ("good_id", "article"), ("operation", "direction"), ("pcs", "quantity")];
+        let text = names.iter().fold(text.to_owned(), |text, (name, other)| {
+            text.replace(&format!("\"{name}\":"), &format!("\"{other}\":"))
+        });
+        text.replace("\"direction\":\"add\"", "\"direction\":\"IN\"")
+            .replace("\"direction\":\"remove\"", "\"direction\":\"OUT\"")
+    };
+    let job = Job::new(stack, "columns")?;
+    let processor = job
+        .processor(0)
+        .flag("--id-column", "movement_uuid")
+        .flag("--good-column", "article")
+        .flag("--operation-column", "direction")
+        .flag("--pieces-column", "quantity")
+        .flag("--add-value", "IN")
+        .flag("--remove-value", "OUT");
+    let mut programs = [stack.run(&processor)?];
+    let mut records = History::load(history)?;
+    for record in &mut records.records {
+        record.key = record.key.as_deref().map(renamed);
+        record.value = record.value.as_deref().map(renamed);
+    }
+    Replay::new(&job.kafka, &job.source_topic, &records)?.write_rest()?;
+    job.wait_for(&expected_remains(history)?, &mut programs)
+}
+
 /// As [`ends_exactly`], with processors killed (−9) in turn on the way.
 pub fn ends_exactly_despite_kills(stack: &dyn Stack, history: &str, processors: u32, kills: usize) -> Result<()> {
     let job = Job::new(stack, "kills")?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use processor_engine::Failure;
-use schemas::debezium::WriterSchema;
+use schemas::debezium::{Columns, WriterSchema};
 
 use super::inputs::{id, key, value};
 use super::world::{Told, World};
@@ -19,7 +19,7 @@ impl Known {
     fn new() -> Self {
         let key = r#"{"type":"record","name":"Key","fields":[{"name":"id","type":"string"}]}"#;
         let key = WriterSchema::avro(key, &[]).unwrap();
-        let json = WriterSchema::json("{}").unwrap();
+        let json = WriterSchema::json(&Columns::default(), "{}").unwrap();
         Self([(1, key.clone()), (2, json.clone()), (3, json), (4, key)].map(|(id, it)| (id, Arc::new(it))).into())
     }
 }

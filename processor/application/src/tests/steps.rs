@@ -3,6 +3,7 @@
 use processor_engine::application::Application;
 use processor_engine::cluster::Headers;
 use processor_engine::{Failure, TopicPartition};
+use schemas::debezium::Decoder;
 use schemas::partitioner::partition_for_good;
 use schemas::{Movement, StockDelta};
 
@@ -267,7 +268,7 @@ fn bad_input_becomes_a_dead_letter_byte_for_byte_and_the_rest_goes_on() {
 
 #[test]
 fn a_value_above_the_limit_becomes_a_dead_letter_and_its_row_is_marked_as_seen() {
-    let mut world = World::with(crate::Settings { max_value_bytes: 500, ..settings() });
+    let mut world = World::with(crate::Settings { decoder: Decoder::new(500), ..settings() });
     let mut open = world.begin();
     let mut long = value("c", "false", 1, 10, 2, 3);
     long.extend_from_slice(&[b' '; 500]);

@@ -20,7 +20,7 @@ pub(super) struct Logged {
 impl Logged {
     /// Reads one record as the application would.
     pub(super) fn read(partition: i32, offset: i64, timestamp: i64, key: Option<&str>, value: Option<&str>) -> Self {
-        let record = debezium::decode(key.map(str::as_bytes), value.map(str::as_bytes), 1 << 20);
+        let record = debezium::Decoder::new(1 << 20).decode(key.map(str::as_bytes), value.map(str::as_bytes));
         let change = match record.change {
             Ok(change) => change.into_row(),
             Err(rejection) => Some(Err(rejection)),

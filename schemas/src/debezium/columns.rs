@@ -1,0 +1,164 @@
+//! What the columns of the source table are called, and what its two operations are.
+//!
+//! Owns the names, checked once: plain enough to stand in JSON unescaped, so that readers compare them as they are
+//! written. Never says what a value means.
+
+use std::fmt;
+
+use super::key::{Family, KeyEncoding};
+
+/// Names as an operator gives them; the default is the table of this project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    /// Column of the row's id, a uuid; the record key consists of it.
+    pub id: String,
+    /// Column of the good, an integer.
+    pub good_id: String,
+    /// Column that says whether pieces came or went.
+    pub operation: String,
+    /// Column of the number of pieces.
+    pub pcs: String,
+    /// What stands in `operation` when pieces came.
+    pub add: String,
+    /// What stands in `operation` when pieces went.
+    pub remove: String,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        let [id, good_id, operation, pcs, add, remove] =
+            ["id", "good_id", "operation", "pcs", "add", "remove"].map(str::to_owned);
+        Self { id, good_id, operation, pcs, add, remove }
+    }
+}
+
+/// Names that cannot be used, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NamesInvalid(String);
+
+/// Checked [`Names`], ready for comparing.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Columns {
+    names: Names,
+    /// The two operations as they stand in JSON, quotes included.
+    add: String,
+    remove: String,
+    /// What comes before the id in a plain record key.
+    key_prefix: String,
+    plain_key: KeyEncoding,
+}
+
+/// What comes after it.
+pub(super) const KEY_SUFFIX: &[u8] = b"\"}";
+
+impl Columns {
+    /// Checks names.
+    ///
+    /// # Errors
+    /// [`NamesInvalid`] for a name that is empty or would be escaped in JSON, for two columns or two operations of one
+    /// name, and for an id column called like a field of the converter's wrapper.
+    pub fn new(names: Names) -> Result<Self, NamesInvalid> {
+        let columns = [&names.id, &names.good_id, &names.operation, &names.pcs];
+        for name in columns.into_iter().chain([&names.add, &names.remove]) {
+            let plain = |byte: u8| byte >= 0x20 && !matches!(byte, b'"' | b'\\');
+            if name.is_empty() || !name.bytes().all(plain) {
+                return Err(NamesInvalid(format!("{name:?} is empty or needs escaping")));
+            }
+        }
+        let twice = columns.iter().enumerate().find(|(at, name)| columns.iter().take(*at).any(|other| other == *name));
+        if let Some((_, name)) = twice {
+            return Err(NamesInvalid(format!("two columns are called {name:?}")));
+        }
+        if names.add == names.remove {
+            return Err(NamesInvalid(format!("both operations are called {:?}", names.add)));
+        }
+        if matches!(names.id.as_str(), "schema" | "payload") {
+            return Err(NamesInvalid(format!("a record key with the field {:?} looks like a wrapper", names.id)));
+        }
+        let quoted = |text: &str| format!("\"{text}\"");
+        let key_prefix = format!("{{\"{}\":\"", names.id);
+        Ok(Self {
+            add: quoted(&names.add),
+            remove: quoted(&names.remove),
+            plain_key: KeyEncoding::of_template(key_prefix.as_bytes(), KEY_SUFFIX, Family::Json),
+            key_prefix,
+            names,
+        })
+    }
+
+    /// Column of the id.
+    pub(super) fn id(&self) -> &str {
+        &self.names.id
+    }
+
+    /// Column of the good.
+    pub(super) fn good_id(&self) -> &str {
+        &self.names.good_id
+    }
+
+    /// Column of the operation.
+    pub(super) fn operation(&self) -> &str {
+        &self.names.operation
+    }
+
+    /// Column of the pieces.
+    pub(super) fn pcs(&self) -> &str {
+        &self.names.pcs
+    }
+
+    /// The operation that adds, as JSON.
+    pub(super) fn add(&self) -> &str {
+        &self.add
+    }
+
+    /// The operation that removes, as JSON.
+    pub(super) fn remove(&self) -> &str {
+        &self.remove
+    }
+
+    /// Beginning and encoding of the record key in its plain form.
+    pub(super) fn plain_key(&self) -> (&[u8], KeyEncoding) {
+        (self.key_prefix.as_bytes(), self.plain_key)
+    }
+}
+
+impl Default for Columns {
+    fn default() -> Self {
+        let plain_key = KeyEncoding::PLAIN;
+        let [add, remove, key_prefix] = ["\"add\"", "\"remove\"", "{\"id\":\""].map(str::to_owned);
+        Self { names: Names::default(), add, remove, key_prefix, plain_key }
+    }
+}
+
+impl fmt::Debug for Columns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.names.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_made_of_the_default_names() {
+        assert_eq!(Columns::new(Names::default()).unwrap(), Columns::default());
+    }
+
+    #[test]
+    fn names_that_cannot_be_told_apart_or_compared_are_refused() {
+        let refused = |change: fn(&mut Names)| {
+            let mut names = Names::default();
+            change(&mut names);
+            Columns::new(names).unwrap_err().to_string()
+        };
+        assert_eq!(refused(|names| names.pcs = "id".into()), "two columns are called \"id\"");
+        assert_eq!(refused(|names| names.add = "remove".into()), "both operations are called \"remove\"");
+        assert_eq!(refused(|names| names.operation = String::new()), "\"\" is empty or needs escaping");
+        assert_eq!(refused(|names| names.good_id = "a\"b".into()), "\"a\\\"b\" is empty or needs escaping");
+        assert_eq!(refused(|names| names.remove = "a\nb".into()), "\"a\\nb\" is empty or needs escaping");
+        let wrapper = refused(|names| names.id = "payload".into());
+        assert_eq!(wrapper, "a record key with the field \"payload\" looks like a wrapper");
+    }
+}
