@@ -18,6 +18,9 @@ use crate::stack::{Exit, FailAction, Program, ProgramSpec, RunningProgram, Stack
 /// a kill costs seconds; the least that brokers allow unless told otherwise.
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 
+/// Sinks of every trial.
+pub(super) const SINKS: usize = 2;
+
 /// Steps of the load a second, of about ten changes each.
 const PACE: u32 = 20;
 
@@ -88,7 +91,8 @@ impl<'a> Trial<'a> {
         for processor in processors {
             programs.push(Slot::start(stack, processor, &configuration)?);
         }
-        for instance in 0..2 {
+        for instance in 0..SINKS {
+            let instance = u32::try_from(instance)?;
             programs.push(Slot::start(stack, job.sink(instance)?, &configuration)?);
         }
         let collector = collector(&job);
@@ -168,6 +172,11 @@ impl<'a> Trial<'a> {
         self.meter.begin(fault, output);
     }
 
+    /// The times that are being taken.
+    pub(super) fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
     /// How many recoveries are still being waited for.
     pub(super) fn recoveries_open(&self) -> usize {
         self.meter.open()
@@ -197,12 +206,18 @@ impl<'a> Trial<'a> {
 
     /// SIGKILL; it stays down until [`Trial::up`].
     pub fn kill(&mut self, program: Program, instance: usize) -> Result<()> {
+        self.kill_as_part_of_a_fault(program, instance)?;
+        self.recovers_from(killed(program), output_of(program));
+        Ok(())
+    }
+
+    /// As [`Trial::kill`], without taking the time of it.
+    pub(super) fn kill_as_part_of_a_fault(&mut self, program: Program, instance: usize) -> Result<()> {
         let running = self.running(program, instance)?;
         running.kill()?;
         let logged = running.log()?.len();
         let slot = self.slot(program, instance)?;
         (slot.running, slot.logged_before) = (None, logged);
-        self.recovers_from(killed(program), output_of(program));
         Ok(())
     }
 

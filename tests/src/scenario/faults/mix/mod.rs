@@ -27,6 +27,7 @@ use self::stage::Stage;
 use super::super::Job;
 use super::super::workload::{TopicWork, Workload};
 use super::recovery::{Recovered, table};
+use super::trial::SINKS;
 use super::{Trial, shop};
 use crate::checker::{self, Facts, Topic, report};
 use crate::stack::{Component, Stack};
@@ -51,8 +52,8 @@ pub struct Mix {
     pub source: Source,
 }
 
-/// Processors and sinks that run all the time.
-const PROGRAMS: usize = 2;
+/// Processors that run all the time: one more than is hurt at most times, or little would ever be processed.
+const PROCESSORS: u32 = 3;
 
 impl Mix {
     /// As the environment says: `CHAOS_SECONDS`, `CHAOS_SEED` (any if not given), `CHAOS_SOURCE` (topic, table).
@@ -93,9 +94,9 @@ impl Mix {
                 let job = Job::new(stack, "mix")?;
                 let workload = Workload::new(self.seed);
                 let work = TopicWork { kafka: job.kafka.clone(), topic: job.source_topic.clone(), workload };
-                Trial::under(job, Box::new(work), u32::try_from(PROGRAMS)?)?
+                Trial::under(job, Box::new(work), PROCESSORS)?
             }
-            Source::Table => shop::trial_of(stack, "mix", self.seed)?,
+            Source::Table => shop::trial_of(stack, "mix", self.seed, PROCESSORS)?,
         };
         let is_hurt = |component: &Component| match component {
             Component::Broker(_) | Component::TargetDatabase => true,
@@ -103,7 +104,7 @@ impl Mix {
             Component::Registry => false,
         };
         let servers = stack.components().into_iter().filter(is_hurt).collect();
-        let cast = Cast { processors: PROGRAMS, sinks: PROGRAMS, servers };
+        let cast = Cast { processors: usize::try_from(PROCESSORS)?, sinks: SINKS, servers };
         let planned = plan(self.seed, &cast, self.length);
         let mut stage = Stage::new(stack, trial, cast)?;
         stage.play(&planned)?;
@@ -135,10 +136,13 @@ fn figures(planned: &[Planned], facts: &Facts, restarts: usize, recovered: &[Rec
     let aborted: usize = facts.topics().into_iter().map(aborted).sum();
     format!(
         "{input} records of the input, {deltas} stock deltas, {aborted} aborted records; {} faults ({}); programs that \
-         ended by themselves and were restarted: {restarts}\n{}",
+         ended by themselves and were restarted: {restarts}\n\
+         All faults, delayed by each other as they came:\n{}\
+         Those that nothing else delayed:\n{}",
         planned.len(),
         kinds.join(", "),
-        table(recovered)
+        table(recovered),
+        table(recovered.iter().filter(|recovered| recovered.alone))
     )
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use super::super::recovery::Output;
 use crate::client::ResetTo;
 use crate::stack::{Component, Program};
 
@@ -17,11 +18,11 @@ use crate::stack::{Component, Program};
 type Millis = u64;
 
 /// Between the begins of two faults.
-const GAP: Range<Millis> = 1_000..6_000;
+const GAP: Range<Millis> = 1_000..7_000;
 
 /// What was hurt is left alone for so long after it has come back.
-const REST_OF_A_PROGRAM: Millis = 2_000;
-const REST_OF_A_SERVER: Millis = 12_000;
+const REST_OF_A_PROGRAM: Millis = 7_000;
+const REST_OF_A_SERVER: Millis = 15_000;
 
 const BROKERS: [u8; 3] = [1, 2, 3];
 
@@ -145,7 +146,7 @@ const OF_BROKERS: [Card; 8] = [
 ];
 
 /// One fault in so many, where there is a choice, is one of brokers.
-const BROKERS_IN: u8 = 3;
+const BROKERS_IN: u8 = 4;
 
 /// The faults of a mix of this length, in the order of their begin; each is over by its end.
 pub(super) fn plan(seed: u64, cast: &Cast, length: Duration) -> Vec<Planned> {
@@ -189,12 +190,14 @@ impl Table<'_> {
             self.of_brokers.extend(OF_BROKERS);
             self.random.shuffle(&mut self.of_brokers);
         }
-        if self.of_others.is_empty() {
-            self.of_others.extend(OF_PROGRAMS);
+        // Before the last ones are left waiting for the same victim.
+        if self.of_others.len() < OF_PROGRAMS.len() / 2 {
+            let mut hand = OF_PROGRAMS.to_vec();
             for server in self.cast.servers.iter().filter(|server| !matches!(server, Component::Broker(_))) {
-                self.of_others.extend([Card::Killed(*server); 2]);
+                hand.extend([Card::Killed(*server); 2]);
             }
-            self.random.shuffle(&mut self.of_others);
+            self.random.shuffle(&mut hand);
+            self.of_others.extend(hand);
         }
         let brokers_first = self.random.u8(..BROKERS_IN) == 0;
         let drawn = if brokers_first { self.draw_of_brokers(at) } else { None };
@@ -297,6 +300,18 @@ impl Fault {
         }
     }
 
+    /// Which output it stops.
+    pub(super) fn output(&self) -> Output {
+        match self {
+            Self::Killed(Program::Sink, _)
+            | Self::Stopped(Program::Sink, _)
+            | Self::Asleep(Program::Sink, _)
+            | Self::SinkOffsetsReset(_) => Output::Target,
+            Self::ServersKilled(servers) if servers.as_slice() == [Component::TargetDatabase] => Output::Target,
+            _ => Output::Topic,
+        }
+    }
+
     /// Its kind, for figures over many.
     pub(super) fn kind(&self) -> &'static str {
         match self {
@@ -362,7 +377,7 @@ mod tests {
     fn cast() -> Cast {
         let brokers = BROKERS.map(Component::Broker);
         let others = [Component::Connect, Component::SourceDatabase, Component::TargetDatabase];
-        Cast { processors: 2, sinks: 2, servers: brokers.into_iter().chain(others).collect() }
+        Cast { processors: 3, sinks: 2, servers: brokers.into_iter().chain(others).collect() }
     }
 
     fn hour(seed: u64) -> Vec<Planned> {
@@ -396,7 +411,7 @@ mod tests {
             let planned = hour(seed);
             let mut gaps = planned.windows(2).map(|pair| pair[1].at.saturating_sub(pair[0].at));
             assert!(gaps.all(|gap| gap < Duration::from_secs(20)), "seed {seed}");
-            assert!(planned.len() > 3_600 / 6, "seed {seed}: {} faults", planned.len());
+            assert!(planned.len() > 3_600 / 8, "seed {seed}: {} faults", planned.len());
             let overlapping = planned.windows(2).filter(|pair| pair[0].at + pair[0].lasts > pair[1].at).count();
             assert!(overlapping > planned.len() / 3, "seed {seed}: {overlapping} of {}", planned.len());
         }
@@ -417,8 +432,8 @@ mod tests {
 
     #[test]
     fn only_what_is_there_is_hurt() {
-        let cast = Cast { processors: 2, sinks: 2, servers: BROKERS.map(Component::Broker).to_vec() };
-        let known: BTreeSet<Victim> = (0..3)
+        let cast = Cast { processors: 3, sinks: 2, servers: BROKERS.map(Component::Broker).to_vec() };
+        let known: BTreeSet<Victim> = (0..4)
             .map(Victim::Processor)
             .chain((0..2).map(Victim::Sink))
             .chain(cast.servers.iter().copied().map(Victim::Server))

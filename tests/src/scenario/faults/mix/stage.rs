@@ -104,6 +104,8 @@ impl<'a> Stage<'a> {
 
     fn begin(&mut self, planned: &Planned) -> Result<()> {
         let fault = &planned.fault;
+        self.trial.meter().disturb(fault.output());
+        self.trial.meter().stopped(self.open.iter().map(|open| open.fault.output()).collect());
         self.say(format_args!("{fault}, for {:.1} s", planned.lasts.as_secs_f64()));
         let mut ending = None;
         match fault {
@@ -133,7 +135,7 @@ impl<'a> Stage<'a> {
             }
             Fault::SinkOffsetsReset(_) => {
                 for instance in 0..self.cast.sinks {
-                    self.trial.kill(Program::Sink, instance)?;
+                    self.trial.kill_as_part_of_a_fault(Program::Sink, instance)?;
                 }
             }
             Fault::ServersKilled(servers) => {
@@ -162,6 +164,7 @@ impl<'a> Stage<'a> {
         let now = Instant::now();
         let (due, mut open): (Vec<Open>, Vec<Open>) =
             std::mem::take(&mut self.open).into_iter().partition(|open| open.due <= now);
+        self.trial.meter().stopped(open.iter().map(|open| open.fault.output()).collect());
         for mut fault in due {
             if self.undo(&mut fault)? {
                 self.say(format_args!("over: {}", fault.fault));

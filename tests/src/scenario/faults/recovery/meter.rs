@@ -35,6 +35,8 @@ struct Shared {
 struct State {
     progress: Progress,
     open: Vec<Measurement>,
+    /// What is stopped at the moment by something whose time is not taken yet.
+    stopped: Vec<Output>,
     measured: Vec<Recovered>,
 }
 
@@ -85,8 +87,20 @@ impl Meter {
     /// Takes the time from now until the output has recovered from a fault of this kind.
     pub(crate) fn begin(&self, kind: &'static str, output: Output) {
         let mut state = self.shared.lock();
-        let measurement = Measurement::begin(kind, output, &state.progress, Instant::now());
+        let mut measurement = Measurement::begin(kind, output, &state.progress, Instant::now());
+        let others = state.open.iter().map(Measurement::output).chain(state.stopped.iter().copied());
+        others.for_each(|other| measurement.disturb(other));
         state.open.push(measurement);
+    }
+
+    /// Something goes wrong that stops an output, and delays every recovery under way.
+    pub(crate) fn disturb(&self, output: Output) {
+        self.shared.lock().open.iter_mut().for_each(|measurement| measurement.disturb(output));
+    }
+
+    /// Says what is stopped at the moment by faults that are not over: a recovery that begins now is delayed by them.
+    pub(crate) fn stopped(&self, outputs: Vec<Output>) {
+        self.shared.lock().stopped = outputs;
     }
 
     /// How many recoveries are still being waited for.

@@ -48,12 +48,21 @@ pub(crate) enum Output {
     Target,
 }
 
+impl Output {
+    /// Whether what stops this output stops the other one, too.
+    pub(super) fn stops(self, other: Self) -> bool {
+        self == Self::Topic || other == Self::Target
+    }
+}
+
 /// One fault from which the system is recovering.
 #[derive(Debug)]
 pub(super) struct Measurement {
     kind: &'static str,
     output: Output,
     since: Instant,
+    /// Whether nothing else has gone wrong so far that could delay it.
+    alone: bool,
     before: Offsets,
     /// How long it took to move, and the offsets that are to be reached since then: of the first pipe, of the second.
     moved: Option<(Duration, Offsets, Offsets)>,
@@ -61,7 +70,16 @@ pub(super) struct Measurement {
 
 impl Measurement {
     pub(super) fn begin(kind: &'static str, output: Output, progress: &Progress, now: Instant) -> Self {
-        Self { kind, output, since: now, before: progress.pipe(output).done.clone(), moved: None }
+        Self { kind, output, since: now, alone: true, before: progress.pipe(output).done.clone(), moved: None }
+    }
+
+    /// Something else goes wrong, which stops `output`.
+    pub(super) fn disturb(&mut self, output: Output) {
+        self.alone &= !output.stops(self.output);
+    }
+
+    pub(super) fn output(&self) -> Output {
+        self.output
     }
 
     /// `Some` once it has caught up.
@@ -83,6 +101,7 @@ impl Measurement {
         let caught_up = pipe.has_reached(first) && progress.movements.has_reached(second);
         caught_up.then(|| Recovered {
             kind: self.kind.to_owned(),
+            alone: self.alone,
             moves,
             caught_up: now.saturating_duration_since(self.since),
         })
@@ -135,6 +154,19 @@ mod tests {
         progress.deltas = pipe([10, 10], [10, 10]);
         progress.movements = pipe([9, 9], [0, 0]);
         assert!(measurement.look(&progress, began).is_some());
+    }
+
+    #[test]
+    fn a_fault_of_a_sink_delays_no_processor_but_one_of_a_processor_both() {
+        let begin = |output| Measurement::begin("kill", output, &Progress::default(), Instant::now());
+        let [mut topic, mut target] = [Output::Topic, Output::Target].map(begin);
+        topic.disturb(Output::Target);
+        target.disturb(Output::Target);
+        assert_eq!((topic.alone, target.alone), (true, false));
+        let [mut topic, mut target] = [Output::Topic, Output::Target].map(begin);
+        topic.disturb(Output::Topic);
+        target.disturb(Output::Topic);
+        assert_eq!((topic.alone, target.alone), (false, false));
     }
 
     #[test]

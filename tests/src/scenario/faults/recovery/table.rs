@@ -17,6 +17,8 @@ const FILE: &str = "RECOVERY_TIMES";
 pub(crate) struct Recovered {
     /// What the fault was.
     pub(crate) kind: String,
+    /// Whether nothing else went wrong meanwhile, nor was still being recovered from, that could delay it.
+    pub(crate) alone: bool,
     /// Until every partition had gone on.
     pub(crate) moves: Duration,
     /// Until everything that had come by then was through.
@@ -27,7 +29,7 @@ pub(crate) struct Recovered {
 pub(super) fn keep(measured: &[Recovered]) -> Result<()> {
     let Some(path) = std::env::var_os(FILE) else { return Ok(()) };
     let mut lines = String::new();
-    for Recovered { kind, moves, caught_up } in measured {
+    for Recovered { kind, moves, caught_up, .. } in measured {
         writeln!(lines, "{kind}\t{:.1}\t{:.1}", moves.as_secs_f64(), caught_up.as_secs_f64())?;
     }
     let mut file = OpenOptions::new()
@@ -41,9 +43,9 @@ pub(super) fn keep(measured: &[Recovered]) -> Result<()> {
 }
 
 /// Median and largest by kind of fault, in seconds.
-pub(crate) fn table(measured: &[Recovered]) -> String {
+pub(crate) fn table<'a>(measured: impl IntoIterator<Item = &'a Recovered>) -> String {
     let mut kinds: BTreeMap<&str, (Vec<Duration>, Vec<Duration>)> = BTreeMap::new();
-    for Recovered { kind, moves, caught_up } in measured {
+    for Recovered { kind, moves, caught_up, .. } in measured {
         let (all_moves, all_caught_up) = kinds.entry(kind).or_default();
         all_moves.push(*moves);
         all_caught_up.push(*caught_up);
@@ -80,6 +82,7 @@ mod tests {
     fn a_kind_is_a_line_with_median_and_largest() {
         let recovered = |kind: &str, moves, caught_up| Recovered {
             kind: kind.to_owned(),
+            alone: true,
             moves: Duration::from_secs(moves),
             caught_up: Duration::from_secs(caught_up),
         };
