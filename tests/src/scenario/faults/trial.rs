@@ -352,6 +352,16 @@ impl<'a> Trial<'a> {
         Ok((seed, facts, self.meter.finish()?))
     }
 
+    /// What the checker finds after a failure: programs are killed, nothing is drained, so what waits to be processed is
+    /// found, too. Tells whether something is wrong already.
+    pub(super) fn autopsy(mut self) -> Result<String> {
+        self.programs.clear();
+        self.load = None;
+        let collector = collector(&self.job);
+        collector.wait_settled(SETTLED_WITHIN)?;
+        Ok(report(&checker::check(&collector.collect(Some(self.live))?)))
+    }
+
     fn logs(&self) -> String {
         let of = |slot: &Slot| {
             let log = slot.running.as_ref().and_then(|running| running.log().ok()).unwrap_or_default();

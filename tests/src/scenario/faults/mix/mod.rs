@@ -107,8 +107,11 @@ impl Mix {
         let cast = Cast { processors: usize::try_from(PROCESSORS)?, sinks: SINKS, servers };
         let planned = plan(self.seed, &cast, self.length);
         let mut stage = Stage::new(stack, trial, cast)?;
-        stage.play(&planned)?;
-        stage.calm()?;
+        if let Err(error) = stage.play(&planned).and_then(|()| stage.calm()) {
+            tell(format_args!("{error}; what the checker finds now, with nothing drained:"));
+            tell(stage.autopsy().unwrap_or_else(|error| format!("nothing: {error:#}")));
+            return Err(error);
+        }
         let (trial, _operator) = stage.into_parts();
         let restarts = trial.restarts();
         let draining = Instant::now();

@@ -86,6 +86,18 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
+    /// After a failure: servers are set going again, and the checker says what is wrong by then.
+    pub(super) fn autopsy(self) -> Result<String> {
+        for component in self.stack.components() {
+            // One that is off the network, frozen or down; the others have nothing to be undone.
+            let _was_not = self.stack.reconnect(component);
+            let _was_not = self.stack.resume(component);
+            let _was_not = self.stack.start(component);
+        }
+        self.stack.wait_all_healthy()?;
+        self.trial.autopsy()
+    }
+
     /// The trial, and who goes on looking after the connector.
     pub(super) fn into_parts(self) -> (Trial<'a>, Option<Operator>) {
         (self.trial, self.operator)
