@@ -22,7 +22,7 @@ const GAP: Range<Millis> = 1_000..7_000;
 
 /// What was hurt is left alone for so long after it has come back.
 const REST_OF_A_PROGRAM: Millis = 7_000;
-const REST_OF_A_SERVER: Millis = 15_000;
+const REST_OF_A_SERVER: Millis = 25_000;
 
 const BROKERS: [u8; 3] = [1, 2, 3];
 
