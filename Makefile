@@ -8,9 +8,11 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # What demo and tests run: compiled once, used by the native stack and copied into the images.
 export STACK_PROGRAMS := $(abspath $(TARGET)/debug)
 export IMAGES_PROGRAMS := $(STACK_PROGRAMS)
+# Where `make faults` and `make chaos` run; compose needs an engine (deploy/engine.sh up).
+BACKEND ?= native
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down status test chaos fuzz check bench bench-quick release cargo toolchain programs
+.PHONY: help demo down status test faults faults-native faults-compose chaos fuzz check bench bench-quick release cargo toolchain programs
 
 help: ## Shows this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -27,9 +29,21 @@ status: $(STACK_PROGRAMS)/demo ## Says what `make demo` has left up
 test: cargo ## Every test, from unit tests to end-to-end scenarios on real servers
 	@tests/run.sh
 
-chaos: programs ## Every fault scenario on real servers (CHAOS_MINUTES=30 lets programs come and go for longer)
+faults: programs ## Every fault scenario on real servers, and how long recovery took (BACKEND=native|compose CHAOS_MINUTES=30)
+	@rm -f $(TARGET)/recovery-times
+	@status=0; $(MAKE) --no-print-directory faults-$(BACKEND) RECOVERY_TIMES=$(abspath $(TARGET))/recovery-times || status=$$?; \
+	 tests/recovery-times.sh $(TARGET)/recovery-times; exit $$status
+
+faults-native:
 	cargo build --locked -p processor --features fail-points --bin processor-with-fail-points
 	cargo test --locked -p tests --test native_faults --test native_formats -- --include-ignored
+
+faults-compose:
+	STACK_REQUIRE_COMPOSE=1 cargo test --locked -p tests --test compose_faults -- --include-ignored
+
+chaos: programs ## Faults at random, the sums exact in the end (SECONDS=600 SEED=… BACKEND=native|compose SOURCE=topic|table)
+	CHAOS_SECONDS=$(or $(SECONDS),600) CHAOS_SEED=$(SEED) CHAOS_SOURCE=$(SOURCE) STACK_REQUIRE_COMPOSE=1 \
+	  cargo test --locked -p tests --test $(BACKEND)_chaos -- --nocapture
 
 fuzz: toolchain ## The decoders against made-up bytes, for long (FUZZ_CASES=2000000; some ten minutes)
 	FUZZ_CASES=$(or $(FUZZ_CASES),2000000) cargo test --locked --release -p schemas --test fuzz

@@ -4,7 +4,7 @@
 //! and its tests take turns. `CHAOS_MINUTES` makes the random ones longer, `WORKLOAD_SEED` repeats a workload.
 //!
 //! Every test run has those that have found most or guard most; all of them took it from twenty-five minutes to over
-//! thirty. `make chaos` runs them all.
+//! thirty. `make faults` runs them all, and tells how long recovery took.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -68,37 +68,37 @@ fn a_zombie_processor_adds_nothing_and_takes_nothing_away() -> Result<()> {
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn a_processor_killed_at_every_step_of_a_transaction_counts_each_change_once() -> Result<()> {
     fail_points::killed_at_every_step_of_a_transaction(shared()?)
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn a_processor_killed_at_every_step_of_a_takeover_counts_each_change_once() -> Result<()> {
     fail_points::killed_at_every_step_of_a_takeover(shared()?)
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn a_processor_asleep_between_offsets_and_commit_counts_each_change_once() -> Result<()> {
     fail_points::asleep_around_a_commit(shared()?)
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn processors_restarted_in_turn_count_each_change_once() -> Result<()> {
     processor::rolling_restart(shared()?)
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn one_processor_made_three_made_one_counts_each_change_once() -> Result<()> {
     processor::scaled_out_and_in(shared()?)
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn processors_coming_and_going_all_the_time_count_each_change_once() -> Result<()> {
     processor::churn(shared()?)
 }
@@ -109,7 +109,7 @@ fn a_state_directory_lost_or_damaged_costs_time_and_no_change() -> Result<()> {
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn each_broker_killed_in_turn_costs_no_change() -> Result<()> {
     broker::each_killed_in_turn(&*hurt()?)
 }
@@ -120,7 +120,7 @@ fn coordinators_of_group_and_transactions_killed_cost_no_change() -> Result<()> 
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn two_of_three_brokers_down_stop_everything_and_cost_no_change() -> Result<()> {
     broker::two_of_three_down(&*hurt()?)
 }
@@ -131,19 +131,19 @@ fn all_brokers_down_stop_everything_and_cost_no_change() -> Result<()> {
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn a_broker_that_sleeps_and_wakes_believing_it_leads_costs_no_change() -> Result<()> {
     broker::paused(&*hurt()?)
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn a_target_killed_in_mid_upsert_and_down_for_long_ends_exact() -> Result<()> {
     target::killed_and_down_for_long(&*hurt()?)
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn a_target_replaced_by_an_earlier_copy_under_load_catches_up() -> Result<()> {
     target::restored_from_an_earlier_copy(shared()?)
 }
@@ -154,13 +154,13 @@ fn sinks_killed_again_and_again_write_each_total_once() -> Result<()> {
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn a_zombie_sink_moves_no_good_backwards() -> Result<()> {
     sink::a_zombie(shared()?)
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn offsets_of_the_sinks_reset_to_beginning_and_end_change_nothing() -> Result<()> {
     sink::group_offsets_reset(shared()?)
 }
@@ -171,13 +171,13 @@ fn poison_of_every_kind_under_faults_is_set_aside_once_and_blocks_nothing() -> R
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn a_full_disk_stops_one_processor_and_costs_no_change() -> Result<()> {
     disk::full(shared()?)
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn an_outage_longer_than_every_timeout_costs_no_change() -> Result<()> {
     outage::longer_than_every_timeout(&outage::options().start()?)
 }
@@ -188,13 +188,13 @@ fn input_truncated_before_it_was_read_is_refused_and_a_new_snapshot_repairs_it()
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn an_input_created_again_is_refused_and_a_rebuild_repairs_it() -> Result<()> {
     refused::input_created_again(shared()?)
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn a_lost_changelog_is_refused_and_a_rebuild_repairs_it() -> Result<()> {
     refused::changelog_lost(shared()?)
 }
@@ -205,19 +205,19 @@ fn group_offsets_moved_forward_are_refused_and_setting_them_back_repairs_it() ->
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn an_input_made_compact_is_refused_until_it_is_undone() -> Result<()> {
     refused::input_made_compact(shared()?)
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn connect_killed_before_its_offsets_are_flushed_under_load_costs_no_change() -> Result<()> {
     connect::killed_under_load(&NativeStack::full()?)
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn a_source_database_killed_under_load_costs_no_change() -> Result<()> {
     source::killed_under_load(&NativeStack::full()?)
 }
@@ -229,42 +229,42 @@ fn a_commit_delivered_late_is_refused() -> Result<()> {
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn a_commit_delivered_after_its_sender_was_killed_is_refused() -> Result<()> {
     let (stack, proxy) = proxied()?;
     network::commit_delivered_after_its_sender_was_killed(&*stack, &proxy)
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn records_and_offsets_delivered_late_cost_no_change() -> Result<()> {
     let (stack, proxy) = proxied()?;
     network::anything_else_delivered_late(&*stack, &proxy)
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn lost_answers_to_commits_cost_no_change() -> Result<()> {
     let (stack, proxy) = proxied()?;
     network::answers_to_commits_lost(&*stack, &proxy)
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn a_processor_cut_off_from_one_broker_costs_no_change() -> Result<()> {
     let (stack, proxy) = proxied()?;
     network::cut_off_from_one_broker(&*stack, &proxy)
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn a_processor_cut_off_from_its_coordinators_costs_no_change() -> Result<()> {
     let (stack, proxy) = proxied()?;
     network::cut_off_from_the_coordinators(&*stack, &proxy)
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn a_processor_cut_off_from_all_brokers_costs_no_change() -> Result<()> {
     let (stack, proxy) = proxied()?;
     network::cut_off_from_all_brokers(&*stack, &proxy)

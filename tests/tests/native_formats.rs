@@ -34,13 +34,13 @@ fn output_in_avro_reaches_the_target_with_the_form_changed_in_mid_topic() -> Res
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn json_schema_through_the_connector_ends_equal_to_the_source_with_the_registry_killed_in_between() -> Result<()> {
     formats::end_equal_to_the_source(&stack()?, "json-schema", Format::JsonSchema)
 }
 
 #[test]
-#[ignore = "make chaos"]
+#[ignore = "make faults"]
 fn a_change_over_of_format_in_mid_topic_loses_nothing() -> Result<()> {
     formats::change_over_in_mid_topic(&stack()?, "change-over")
 }

@@ -24,14 +24,14 @@ pub(super) fn is_own_state(record: &Record) -> bool {
 
 /// How far a partition's input was applied, as a record's headers say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
-    pub(super) next_offset: i64,
+pub(crate) struct Mark {
+    pub(crate) next_offset: i64,
     pub(super) sequence: u64,
 }
 
 impl Mark {
     /// `None` where a record has no mark.
-    pub(super) fn of(record: &Record) -> Option<Self> {
+    pub(crate) fn of(record: &Record) -> Option<Self> {
         let text = |name| std::str::from_utf8(record.header(name)?).ok();
         Some(Self { next_offset: text("next-offset")?.parse().ok()?, sequence: text("sequence")?.parse().ok()? })
     }

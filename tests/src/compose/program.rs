@@ -51,7 +51,7 @@ pub(super) fn run(spec: &ProgramSpec, place: &Place<'_>) -> Result<ComposeProgra
         return Err(Unsupported { backend: "compose", operation }.into());
     }
     ensure_image(spec.program)?;
-    let name = format!("{}-{}", place.project, spec.name);
+    let name = container_name(place.project, &spec.name);
     remove_ended(place.engine, &name)?;
     let spec = with_supplied_flags(spec, place)?;
     let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
@@ -76,6 +76,15 @@ pub(super) fn run(spec: &ProgramSpec, place: &Place<'_>) -> Result<ComposeProgra
     let follower = follow(place.engine, &container, &log)?;
     let http = ([127, 0, 0, 1], place.http_port).into();
     Ok(ComposeProgram { name: spec.name, engine: place.engine.clone(), container, http, log, follower })
+}
+
+fn container_name(project: &str, program: &str) -> String {
+    format!("{project}-{program}")
+}
+
+/// Whether a program of this name has a container, running or not.
+pub(super) fn exists(engine: &Engine, project: &str, program: &str) -> bool {
+    status(engine, &container_name(project, program)).is_ok()
 }
 
 /// A scenario replaces a killed program by a new run before it lets go of the old one.
@@ -188,6 +197,10 @@ impl RunningProgram for ComposeProgram {
     }
 
     fn exit(&mut self) -> Result<Option<Exit>> {
+        // The follower ends with the container. Asked many times a second: the engine need not be.
+        if self.follower.try_wait()?.is_none() {
+            return Ok(None);
+        }
         let (status, code) = status(&self.engine, &self.container)?;
         if !matches!(status.as_str(), "exited" | "dead") {
             return Ok(None);

@@ -27,6 +27,9 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    /// How many programs have a port at the same time.
+    pub(super) const PROGRAMS: u16 = PORTS - FIRST_PROGRAM_PORT;
+
     /// Takes the lowest slot that nobody holds and whose ports are free of strangers.
     pub(super) fn acquire() -> Result<Self> {
         let directory = std::env::temp_dir().join(format!("compose-stacks-{}", rustix::process::geteuid().as_raw()));
@@ -67,7 +70,7 @@ impl Slot {
 
     /// Host port of the program that was the `index`-th to be named in this stack.
     pub(super) fn program_port(&self, index: usize) -> Result<u16> {
-        let index = u16::try_from(index).ok().filter(|index| *index < PORTS - FIRST_PROGRAM_PORT);
+        let index = u16::try_from(index).ok().filter(|index| *index < Self::PROGRAMS);
         let index = index.context("too many different programs in one compose stack")?;
         Ok(FIRST_PORT + self.number * PORTS + FIRST_PROGRAM_PORT + index)
     }

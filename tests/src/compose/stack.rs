@@ -29,7 +29,7 @@ pub struct ComposeStack {
     project: String,
     directory: PathBuf,
     containers: BTreeMap<Component, String>,
-    /// Names of programs in the order they were first run; the place is their port.
+    /// Names of programs, each at the place that is its port.
     programs: Mutex<Vec<String>>,
     slot: Slot,
     // Last: it must see the end of everything else.
@@ -132,6 +132,23 @@ impl ComposeStack {
     /// `created`, `running`, `paused`, `exited` …, as the engine calls it.
     fn status(&self, component: Component) -> Result<String> {
         self.engine.run(["inspect", "-f", "{{.State.Status}}", self.container(component)?])
+    }
+
+    /// The place of a program among those of this stack; one that is gone leaves its place to another.
+    fn program_place(&self, name: &str) -> usize {
+        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = programs.iter().position(|program| program == name) {
+            return known;
+        }
+        let is_full = programs.len() >= Slot::PROGRAMS.into();
+        let is_gone = |program: &String| !program::exists(&self.engine, &self.project, program);
+        let gone = if is_full { programs.iter_mut().enumerate().find(|(_, program)| is_gone(program)) } else { None };
+        if let Some((place, program)) = gone {
+            name.clone_into(program);
+            return place;
+        }
+        programs.push(name.to_owned());
+        programs.len() - 1
     }
 
     fn check_running(&self, component: Component) -> Result<()> {
@@ -281,24 +298,20 @@ impl Stack for ComposeStack {
     }
 
     fn run(&self, spec: &ProgramSpec) -> Result<Box<dyn RunningProgram>> {
-        let index = {
-            let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = programs.iter().position(|name| *name == spec.name);
-            known.unwrap_or_else(|| {
-                programs.push(spec.name.clone());
-                programs.len() - 1
-            })
-        };
         let place = Place {
             engine: &self.engine,
             project: &self.project,
             network: &self.network(),
             directory: &self.directory,
             state: &self.state_directory(&spec.name),
-            http_port: self.slot.program_port(index)?,
+            http_port: self.slot.program_port(self.program_place(&spec.name))?,
             addresses: &self.addresses(Viewpoint::Stack),
         };
         Ok(Box::new(program::run(spec, &place)?))
+    }
+
+    fn shared_directory(&self) -> &Path {
+        &self.directory
     }
 
     fn state_directory(&self, program_name: &str) -> PathBuf {

@@ -346,6 +346,10 @@ impl Stack for NativeStack {
         Ok(Box::new(program::run(spec, &addresses, &state, self.launch(&spec.name))?))
     }
 
+    fn shared_directory(&self) -> &Path {
+        &self.directory
+    }
+
     fn state_directory(&self, program_name: &str) -> PathBuf {
         self.directory.join("state").join(program_name)
     }

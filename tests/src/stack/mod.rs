@@ -13,7 +13,7 @@ mod program;
 mod wait;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -181,6 +181,9 @@ pub trait Stack: Send + Sync {
     /// The stack supplies what depends on the backend (bootstrap servers, database URL, state directory, HTTP
     /// address) unless the specification names the flag itself.
     fn run(&self, spec: &ProgramSpec) -> Result<Box<dyn RunningProgram>>;
+
+    /// A directory on this host that every program sees under the same path: the place for files named in flags.
+    fn shared_directory(&self) -> &Path;
 
     /// The directory in which the program of this name keeps its state, on this host, whether it runs or not.
     ///

@@ -7,6 +7,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::metadata::MetadataPartition;
 
 use super::Trial;
+use super::recovery::Output;
 use crate::client::Kafka;
 use crate::stack::{Component, HEALTHY_WITHIN, Stack, wait_for};
 
@@ -23,6 +24,7 @@ pub fn each_killed_in_turn(stack: &dyn Stack) -> Result<()> {
     let mut trial = Trial::start(stack, "broker-kill")?;
     for broker in BROKERS {
         stack.kill(broker)?;
+        trial.recovers_from("one broker killed", Output::Topic);
         trial.progress(150)?;
         stack.start(broker)?;
         stack.wait_healthy(broker)?;
@@ -42,6 +44,7 @@ pub fn coordinators_killed(stack: &dyn Stack) -> Result<()> {
     ] {
         let coordinator = Component::Broker(coordinator(&trial.job.kafka, topic, &id)?);
         stack.kill(coordinator)?;
+        trial.recovers_from("coordinator killed", Output::Topic);
         trial.progress(150)?;
         stack.start(coordinator)?;
         stack.wait_healthy(coordinator)?;
@@ -51,19 +54,20 @@ pub fn coordinators_killed(stack: &dyn Stack) -> Result<()> {
 
 /// Two of three killed, for longer than a transaction lives: nothing can be committed, and nothing is lost.
 pub fn two_of_three_down(stack: &dyn Stack) -> Result<()> {
-    down(stack, "brokers-two-down", &BROKERS[..2])
+    down(stack, "brokers-two-down", &BROKERS[..2], "two brokers down")
 }
 
 /// All killed, for longer than a transaction lives.
 pub fn all_down(stack: &dyn Stack) -> Result<()> {
-    down(stack, "brokers-all-down", &BROKERS)
+    down(stack, "brokers-all-down", &BROKERS, "all brokers down")
 }
 
-fn down(stack: &dyn Stack, name: &str, brokers: &[Component]) -> Result<()> {
+fn down(stack: &dyn Stack, name: &str, brokers: &[Component], fault: &'static str) -> Result<()> {
     let mut trial = Trial::start(stack, name)?;
     brokers.iter().try_for_each(|broker| stack.kill(*broker))?;
     trial.for_the_length_of(LONGER_THAN_A_TRANSACTION)?;
     brokers.iter().try_for_each(|broker| stack.start(*broker))?;
+    trial.recovers_from(fault, Output::Topic);
     stack.wait_all_healthy()?;
     trial.progress(300)?;
     trial.finish()
@@ -77,6 +81,7 @@ pub fn paused(stack: &dyn Stack) -> Result<()> {
         trial.for_the_length_of(LONGER_THAN_A_BROKER_SESSION)?;
         trial.progress(100)?;
         stack.resume(broker)?;
+        trial.recovers_from("broker asleep", Output::Topic);
         stack.wait_healthy(broker)?;
         trial.progress(100)?;
     }

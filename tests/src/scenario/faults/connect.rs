@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::recovery::Output;
 use super::shop::{CONNECTOR, SHORT_OUTAGE, connect, trial};
 use crate::stack::{Component, Stack};
 
@@ -13,6 +14,7 @@ pub fn killed_under_load(stack: &dyn Stack) -> Result<()> {
         stack.kill(Component::Connect)?;
         trial.for_the_length_of(SHORT_OUTAGE)?;
         stack.start(Component::Connect)?;
+        trial.recovers_from("Connect killed", Output::Topic);
         stack.wait_healthy(Component::Connect)?;
         connect(stack)?.wait_running(CONNECTOR)?;
         trial.progress(150)?;

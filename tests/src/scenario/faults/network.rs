@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::broker::coordinator;
+use super::recovery::Output;
 use super::{SESSION_TIMEOUT, Trial};
 use crate::proxy::{Api, Fate, Late, Proxy, Request, Rule};
 use crate::stack::Stack;
@@ -108,6 +109,7 @@ pub fn cut_off_from_all_brokers(stack: &dyn Stack, proxy: &Proxy) -> Result<()> 
         // The other one has taken over.
         trial.progress(100)?;
         proxy.reconnect();
+        trial.recovers_from("processor cut off from all brokers", Output::Topic);
         trial.progress(100)?;
     }
     trial.finish()
@@ -117,6 +119,7 @@ fn cut_off(trial: &mut Trial<'_>, proxy: &Proxy, brokers: &[u8]) -> Result<()> {
     proxy.cut_off(brokers.iter().copied());
     trial.for_the_length_of(LONGER_THAN_A_TRANSACTION)?;
     proxy.reconnect();
+    trial.recovers_from("processor cut off from a broker", Output::Topic);
     trial.progress(200)
 }
 

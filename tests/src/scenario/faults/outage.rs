@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::Trial;
+use super::recovery::Output;
 use crate::native::NativeOptions;
 use crate::stack::{Program, Stack};
 
@@ -38,6 +39,7 @@ pub fn longer_than_every_timeout(stack: &dyn Stack) -> Result<()> {
     for (program, instance) in ALL {
         trial.running(program, instance)?.resume()?;
     }
+    trial.recovers_from("everything asleep for long", Output::Topic);
     trial.progress(300)?;
     let rebuilt = [0, 1].map(|instance| trial.log(Program::Processor, instance));
     for log in rebuilt {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::recovery::Output;
 use super::{SESSION_TIMEOUT, Trial, chaos};
 use crate::stack::{Program, Stack};
 
@@ -30,6 +31,7 @@ pub fn a_zombie(stack: &dyn Stack) -> Result<()> {
         trial.for_the_length_of(2 * SESSION_TIMEOUT)?;
         trial.progress(100)?;
         trial.running(PROCESSOR, victim)?.resume()?;
+        trial.recovers_from("processor asleep", Output::Topic);
         trial.progress(100)?;
     }
     trial.finish()
@@ -95,12 +97,7 @@ pub fn state_directory_lost_or_damaged(stack: &dyn Stack) -> Result<()> {
             copy(other, own)
         }),
         ("truncated", |own, _| each_data_file(own, |bytes| bytes.truncate(bytes.len() / 2))),
-        ("flipped", |own, _| {
-            each_data_file(own, |bytes| {
-                let middle = bytes.len() / 2;
-                bytes.iter_mut().skip(middle).step_by(4_001).for_each(|byte| *byte ^= 0x10);
-            })
-        }),
+        ("flipped", |own, _| each_data_file(own, |bytes| flip_bits(bytes))),
     ];
     for (what, damage) in damages {
         // Both are down, so that what is copied is whole; killed, so that no clean end vouches for what is on disk.
@@ -131,8 +128,20 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Some in the second half, none far from the next.
+pub(super) fn flip_bits(bytes: &mut [u8]) {
+    let middle = bytes.len() / 2;
+    bytes.iter_mut().skip(middle).step_by(4_001).for_each(|byte| *byte ^= 0x10);
+}
+
 /// Rewrites the data file of each partition; fails where there is none, because then nothing was tried.
-fn each_data_file(directory: &Path, mut change: impl FnMut(&mut Vec<u8>)) -> Result<()> {
+fn each_data_file(directory: &Path, change: impl FnMut(&mut Vec<u8>)) -> Result<()> {
+    ensure!(rewrite_data_files(directory, change)? > 0, "there is no data file below {}", directory.display());
+    Ok(())
+}
+
+/// Rewrites the data file of each partition, and says how many there were.
+pub(super) fn rewrite_data_files(directory: &Path, mut change: impl FnMut(&mut Vec<u8>)) -> Result<usize> {
     let mut changed = 0;
     let mut left = vec![directory.to_path_buf()];
     while let Some(directory) = left.pop() {
@@ -148,6 +157,5 @@ fn each_data_file(directory: &Path, mut change: impl FnMut(&mut Vec<u8>)) -> Res
             }
         }
     }
-    ensure!(changed > 0, "there is no data file below {}", directory.display());
-    Ok(())
+    Ok(changed)
 }

@@ -31,13 +31,17 @@ struct TableWork {
 
 /// A trial through the connector. The stack must be one of its own: the connector's topic has one name.
 pub(super) fn trial<'a>(stack: &'a dyn Stack, name: &str) -> Result<Trial<'a>> {
+    trial_of(stack, name, Workload::any_seed(), 2)
+}
+
+/// As [`trial`], with the seed of everything that looks random, and the number of processors.
+pub(super) fn trial_of<'a>(stack: &'a dyn Stack, name: &str, seed: u64, processors: u32) -> Result<Trial<'a>> {
     let job = Job::named(stack, name, INPUT.to_owned())?;
     let url = stack.addresses(Viewpoint::Host).source_database_url.context("no source database")?;
-    let seed = Workload::any_seed();
     let (source, random) = (Sql::connect(&url)?, fastrand::Rng::with_seed(seed));
     let seen_by_connect = stack.addresses(Viewpoint::Stack).source_database.context("no source database")?;
     connect(stack)?.register(CONNECTOR, &orders_connector(&seen_by_connect))?;
-    Trial::under(job, Box::new(TableWork { source, random, seed, next: 0 }), 2)
+    Trial::under(job, Box::new(TableWork { source, random, seed, next: 0 }), processors)
 }
 
 /// Connect's REST interface.

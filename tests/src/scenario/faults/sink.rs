@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 
 use super::super::CAUGHT_UP_WITHIN;
+use super::recovery::Output;
 use super::{SESSION_TIMEOUT, Trial};
 use crate::client::ResetTo;
 use crate::stack::{Program, Stack, wait_until};
@@ -31,6 +32,7 @@ pub fn a_zombie(stack: &dyn Stack) -> Result<()> {
         trial.for_the_length_of(2 * SESSION_TIMEOUT)?;
         target_moves(&mut trial)?;
         trial.running(SINK, victim)?.resume()?;
+        trial.recovers_from("sink asleep", Output::Target);
         target_moves(&mut trial)?;
     }
     trial.finish()
@@ -48,6 +50,7 @@ pub fn group_offsets_reset(stack: &dyn Stack) -> Result<()> {
         trial.job.kafka.reset_group_offsets(&group, &trial.job.topic("deltas"), to)?;
         trial.up(SINK, 0)?;
         trial.up(SINK, 1)?;
+        trial.recovers_from("offsets of the sinks reset", Output::Target);
         target_moves(&mut trial)?;
     }
     trial.finish()

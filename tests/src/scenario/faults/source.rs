@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::recovery::Output;
 use super::shop::{CONNECTOR, SHORT_OUTAGE, connect, trial};
 use crate::stack::{Component, Stack};
 
@@ -12,6 +13,7 @@ pub fn killed_under_load(stack: &dyn Stack) -> Result<()> {
         stack.kill(Component::SourceDatabase)?;
         trial.for_the_length_of(SHORT_OUTAGE)?;
         stack.start(Component::SourceDatabase)?;
+        trial.recovers_from("source database killed", Output::Topic);
         stack.wait_healthy(Component::SourceDatabase)?;
         connect(stack)?.keep_running(CONNECTOR)?;
         trial.progress(150)?;

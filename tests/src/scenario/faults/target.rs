@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::Trial;
+use super::recovery::Output;
 use super::sink::target_moves;
 use crate::client::Sql;
 use crate::stack::{Component, Stack, Viewpoint};
@@ -20,6 +21,7 @@ pub fn killed_and_down_for_long(stack: &dyn Stack) -> Result<()> {
         stack.kill(Component::TargetDatabase)?;
         trial.for_the_length_of(outage)?;
         stack.start(Component::TargetDatabase)?;
+        trial.recovers_from("target database killed", Output::Target);
         stack.wait_healthy(Component::TargetDatabase)?;
     }
     target_moves(&mut trial)?;

@@ -9,13 +9,17 @@ use tempfile::NamedTempFile;
 
 use super::super::workload::{Load, TopicWork, Work, Workload, sums};
 use super::super::{CAUGHT_UP_WITHIN, Job, end_cleanly, same_remains, tail};
+use super::recovery::{Meter, Output, Recovered, table};
 use crate::checker::{self, Collector, Facts, LiveReader, report};
 use crate::proxy::Proxy;
 use crate::stack::{Exit, FailAction, Program, ProgramSpec, RunningProgram, Stack, wait_for, wait_until};
 
 /// How long a member may be silent before the group goes on without it. Shorter than the programs' default, so that
-/// a kill costs seconds.
-pub const SESSION_TIMEOUT: Duration = Duration::from_secs(5);
+/// a kill costs seconds; the least that brokers allow unless told otherwise.
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// Sinks of every trial.
+pub(super) const SINKS: usize = 2;
 
 /// Steps of the load a second, of about ten changes each.
 const PACE: u32 = 20;
@@ -26,6 +30,11 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 /// Exit codes after which a restart helps: a client that cannot go on, and the watchdog.
 const RESTARTED: [i32; 2] = [1, 5];
 
+/// Whether a restart helps a program that ended so.
+pub(super) fn is_restarted(exit: Exit) -> bool {
+    exit.code.is_some_and(|code| RESTARTED.contains(&code))
+}
+
 /// A job under load.
 pub struct Trial<'a> {
     /// The job.
@@ -34,6 +43,7 @@ pub struct Trial<'a> {
     /// `None` once the load has ended.
     load: Option<Load>,
     live: LiveReader,
+    meter: Meter,
     configuration: NamedTempFile,
 }
 
@@ -76,12 +86,13 @@ impl<'a> Trial<'a> {
 
     fn of(job: Job<'a>, work: Box<dyn Work>, processors: Vec<ProgramSpec>) -> Result<Self> {
         let stack = job.stack;
-        let configuration = configuration()?;
+        let configuration = configuration(stack)?;
         let mut programs = Vec::new();
         for processor in processors {
             programs.push(Slot::start(stack, processor, &configuration)?);
         }
-        for instance in 0..2 {
+        for instance in 0..SINKS {
+            let instance = u32::try_from(instance)?;
             programs.push(Slot::start(stack, job.sink(instance)?, &configuration)?);
         }
         let collector = collector(&job);
@@ -90,8 +101,9 @@ impl<'a> Trial<'a> {
             Ok(collector.own_topics().iter().all(|topic| existing.contains(topic)))
         })?;
         let live = LiveReader::start(&job.kafka, &collector.own_topics())?;
+        let meter = Meter::start(&job)?;
         let load = Load::start(work, PACE)?;
-        let mut trial = Self { job, programs, load: Some(load), live, configuration };
+        let mut trial = Self { job, programs, load: Some(load), live, meter, configuration };
         trial.progress(200)?;
         Ok(trial)
     }
@@ -126,7 +138,7 @@ impl<'a> Trial<'a> {
         for slot in &mut self.programs {
             let Some(running) = &mut slot.running else { continue };
             let Some(exit) = running.exit()? else { continue };
-            if !exit.code.is_some_and(|code| RESTARTED.contains(&code)) {
+            if !is_restarted(exit) {
                 bail!("{} ended with {exit}:\n{}", running.name(), tail(&running.log()?));
             }
             slot.restarts += 1;
@@ -145,13 +157,62 @@ impl<'a> Trial<'a> {
         self.slot(program, instance)?.running.as_mut().with_context(|| format!("{program} {instance} does not run"))
     }
 
+    /// Whether a program is meant to exist.
+    pub(super) fn has(&mut self, program: Program, instance: usize) -> bool {
+        self.slot(program, instance).is_ok()
+    }
+
     /// Whether a program is meant to run at the moment.
     pub fn is_up(&mut self, program: Program, instance: usize) -> Result<bool> {
         Ok(self.slot(program, instance)?.running.is_some())
     }
 
+    /// Takes the time from now until every partition has gone on, and until everything has caught up.
+    pub(super) fn recovers_from(&self, fault: &'static str, output: Output) {
+        self.meter.begin(fault, output);
+    }
+
+    /// The times that are being taken.
+    pub(super) fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// How many recoveries are still being waited for.
+    pub(super) fn recoveries_open(&self) -> usize {
+        self.meter.open()
+    }
+
+    /// How many records of the processors are committed, and have come to a reader.
+    pub(super) fn committed(&self) -> usize {
+        self.live.count()
+    }
+
+    /// How often programs have ended by themselves, and were started again.
+    pub(super) fn restarts(&self) -> usize {
+        self.programs.iter().map(|slot| slot.restarts).sum()
+    }
+
+    /// SIGTERM; the handle is the caller's, who sees to its end. It stays down until [`Trial::up`].
+    pub(super) fn take_terminated(&mut self, program: Program, instance: usize) -> Result<Box<dyn RunningProgram>> {
+        let running = self.slot(program, instance)?.running.take();
+        let mut running = running.with_context(|| format!("{program} {instance} does not run"))?;
+        if let Err(error) = running.terminate() {
+            // It may have ended by itself just now.
+            running.exit()?.ok_or(error)?;
+        }
+        self.recovers_from(told_to_stop(program), output_of(program));
+        Ok(running)
+    }
+
     /// SIGKILL; it stays down until [`Trial::up`].
     pub fn kill(&mut self, program: Program, instance: usize) -> Result<()> {
+        self.kill_as_part_of_a_fault(program, instance)?;
+        self.recovers_from(killed(program), output_of(program));
+        Ok(())
+    }
+
+    /// As [`Trial::kill`], without taking the time of it.
+    pub(super) fn kill_as_part_of_a_fault(&mut self, program: Program, instance: usize) -> Result<()> {
         let running = self.running(program, instance)?;
         running.kill()?;
         let logged = running.log()?.len();
@@ -162,8 +223,8 @@ impl<'a> Trial<'a> {
 
     /// SIGTERM, and a clean end; it stays down until [`Trial::up`].
     pub fn terminate(&mut self, program: Program, instance: usize) -> Result<()> {
-        let running = self.slot(program, instance)?.running.take();
-        end_cleanly(&mut [running.with_context(|| format!("{program} {instance} does not run"))?])
+        let running = self.take_terminated(program, instance)?;
+        end_cleanly(&mut [running])
     }
 
     /// Runs a processor with a fail point from now on, in the place of the one that runs or is down.
@@ -242,7 +303,17 @@ impl<'a> Trial<'a> {
     }
 
     /// As [`Trial::finish`], but returns seed and facts instead of judging them.
-    pub fn end(mut self) -> Result<(u64, Facts)> {
+    pub fn end(self) -> Result<(u64, Facts)> {
+        let name = self.job.name.clone();
+        let (seed, facts, recovered) = self.end_measured()?;
+        if !recovered.is_empty() {
+            eprintln!("{name}\n{}", table(&recovered));
+        }
+        Ok((seed, facts))
+    }
+
+    /// As [`Trial::end`], with how long the output took to recover.
+    pub(super) fn end_measured(mut self) -> Result<(u64, Facts, Vec<Recovered>)> {
         let work = self.load.take().context("the load has ended before")?.finish()?;
         let (seed, rows) = (work.seed(), work.rows()?);
         for slot in &mut self.programs {
@@ -278,7 +349,17 @@ impl<'a> Trial<'a> {
             let findings = report(&checker::check(&facts));
             return Err(error.context(format!("with WORKLOAD_SEED={seed}: {last}\n{findings}\n{logs}")));
         }
-        Ok((seed, facts))
+        Ok((seed, facts, self.meter.finish()?))
+    }
+
+    /// What the checker finds after a failure: programs are killed, nothing is drained, so what waits to be processed is
+    /// found, too. Tells whether something is wrong already.
+    pub(super) fn autopsy(mut self) -> Result<String> {
+        self.programs.clear();
+        self.load = None;
+        let collector = collector(&self.job);
+        collector.wait_settled(SETTLED_WITHIN)?;
+        Ok(report(&checker::check(&collector.collect(Some(self.live))?)))
     }
 
     fn logs(&self) -> String {
@@ -298,6 +379,28 @@ impl Slot {
     }
 }
 
+const fn killed(program: Program) -> &'static str {
+    match program {
+        Program::Processor => "processor killed",
+        Program::Sink => "sink killed",
+    }
+}
+
+const fn told_to_stop(program: Program) -> &'static str {
+    match program {
+        Program::Processor => "processor told to stop",
+        Program::Sink => "sink told to stop",
+    }
+}
+
+/// The output that stands still without a program.
+pub(super) const fn output_of(program: Program) -> Output {
+    match program {
+        Program::Processor => Output::Topic,
+        Program::Sink => Output::Target,
+    }
+}
+
 fn topic_work(job: &Job<'_>) -> Box<dyn Work> {
     let workload = Workload::new(Workload::any_seed());
     Box::new(TopicWork { kafka: job.kafka.clone(), topic: job.source_topic.clone(), workload })
@@ -308,8 +411,9 @@ fn collector<'a>(job: &'a Job<'_>) -> Collector<'a> {
 }
 
 /// A configuration file for processors and sinks with the short session timeout.
-fn configuration() -> Result<NamedTempFile> {
-    let mut file = tempfile::Builder::new().prefix("faults-").suffix(".toml").tempfile()?;
+fn configuration(stack: &dyn Stack) -> Result<NamedTempFile> {
+    let directory = stack.shared_directory();
+    let mut file = tempfile::Builder::new().prefix("faults-").suffix(".toml").tempfile_in(directory)?;
     let timeout = SESSION_TIMEOUT.as_millis();
     write!(
         file,
