@@ -11,20 +11,20 @@ use processor_engine::cluster::{Cluster as _, GroupConsumer as _, Polled, Rebala
 use crate::clients::{Bench, INPUT, PATIENCE, at};
 
 /// A member and what it holds.
-struct Member {
-    consumer: KafkaConsumer,
-    holds: BTreeSet<TopicPartition>,
+pub(crate) struct Member {
+    pub(crate) consumer: KafkaConsumer,
+    pub(crate) holds: BTreeSet<TopicPartition>,
     revoked: usize,
     lost: usize,
 }
 
 impl Member {
-    fn join(bench: &Bench, instance: &str) -> Result<Self> {
+    pub(crate) fn join(bench: &Bench, instance: &str) -> Result<Self> {
         Ok(Self { consumer: bench.cluster(instance).consumer()?, holds: BTreeSet::new(), revoked: 0, lost: 0 })
     }
 
     /// One poll; rebalances are answered.
-    fn turn(&mut self) -> Result<()> {
+    pub(crate) fn turn(&mut self) -> Result<()> {
         match self.consumer.poll(Duration::from_millis(50), &mut |_| ())? {
             Polled::Rebalance(Rebalance::Assign(partitions)) => {
                 self.consumer.assign(&partitions)?;
