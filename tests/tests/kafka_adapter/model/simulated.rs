@@ -9,7 +9,7 @@ use processor_engine::cluster::{CommittedOffset, Rebalance};
 use processor_simulation::broker::Broker;
 use processor_simulation::coordinator::{Identity as Producer, Refusal};
 use processor_simulation::group::MemberIdentity;
-use processor_simulation::log::StoredRecord;
+use processor_simulation::log::{PartitionLog, StoredRecord};
 use processor_simulation::member::MemberClient;
 
 use super::script::{Action, Answer, Executor, Identity, Log, PARTITIONS, Who, text_of};
@@ -45,7 +45,7 @@ impl Simulated {
 
     /// Where a `read_committed` reader has to stop.
     pub(super) fn last_stable(&self, partition: i32) -> i64 {
-        self.broker.log(at(CHANGELOG, partition)).map_or(0, |log| log.last_stable_offset())
+        self.broker.log(at(CHANGELOG, partition)).map_or(0, PartitionLog::last_stable_offset)
     }
 
     fn producer(&self, who: Who) -> Result<Producer> {
