@@ -10,6 +10,7 @@ pub mod fail_points;
 pub mod hostile;
 pub mod network;
 pub mod outage;
+mod phases;
 pub mod processor;
 pub mod refused;
 mod shop;
@@ -17,6 +18,7 @@ pub mod sink;
 pub mod source;
 pub mod target;
 mod trial;
+pub mod zombie;
 
 use std::time::Duration;
 
