@@ -112,8 +112,9 @@ fn copied_offsets_arrive(trial: &mut Trial<'_>, proxy: &Proxy, control: &Control
     // The producers take turns: of two transactions one is the copied one's.
     for _ in 0..4 {
         if proxy.late().len() == late {
+            let seen = trial.seen();
             control.write(move |workload| vec![workload.insert_into(read, 1)])?;
-            trial.progress(1)?;
+            trial.until("the new row's records", |trial| Ok(trial.seen() > seen))?;
         }
     }
     let taken = proxy.late().get(late).is_some_and(|late| late.error == Some(0));

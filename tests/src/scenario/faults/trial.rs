@@ -109,6 +109,11 @@ impl<'a> Trial<'a> {
         Ok(trial)
     }
 
+    /// How many records of the processors a reader has seen.
+    pub fn seen(&self) -> usize {
+        self.live.count()
+    }
+
     /// Waits until so many further records of the processors are committed, and visible to a reader.
     pub fn progress(&mut self, records: usize) -> Result<()> {
         let goal = self.live.count() + records;
