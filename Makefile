@@ -52,6 +52,7 @@ fuzz: toolchain ## The decoders against made-up bytes, for long (FUZZ_CASES=2000
 check: toolchain ## Formatting, lints, and licences where cargo-deny is installed
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --workspace --all-targets --features processor/fail-points --locked -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny --all-features check bans licenses sources; \
 	 else echo "cargo-deny is not installed, licences are not checked (cargo install --locked cargo-deny)"; fi
 

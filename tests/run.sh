@@ -74,6 +74,8 @@ mkdir -p "$TARGET"
 step "build dependencies" deploy/install-build-deps.sh || exit 1
 step "formatting" cargo fmt --all --check
 step "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
+# With the whole workspace, so that no dependency is compiled a second time with other features.
+step "lints of the fail points" cargo clippy --workspace --all-targets --features processor/fail-points --locked -- -D warnings
 if step "programs" programs; then
   say "container engine"
   if container_engine; then

@@ -1,12 +1,22 @@
-//! Ends or stops the process at a step of its loop that a test chooses; only with the feature `fail-points`.
+//! Ends, stops or hangs the process at a step of its loop that a test chooses; only with the feature `fail-points`.
 //!
-//! Owns the environment variable `FAIL_POINT`: `<name>:<kill|stop>:<n>`, at the n-th pass. The places are in the engine,
-//! each named after the step that is just over. `kill` is SIGKILL, so that nothing is closed, flushed or told; `stop` is
-//! SIGSTOP, so that all threads sleep, until somebody sends SIGCONT.
+//! Owns the environment variable `FAIL_POINT`: `<name>:<kill|stop|hang>:<n>[:<after>]`, several separated by commas. It
+//! strikes at the n-th pass; with `<after>`, at the n-th pass since the place of that name was first passed. The places are
+//! in the engine, each named after the step that is just over. `kill` is SIGKILL, so that nothing is closed, flushed or
+//! told; `stop` is SIGSTOP, so that all threads sleep, until somebody sends SIGCONT; `hang` is a call that never returns.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
+
+/// What happens when it strikes.
+#[derive(Clone, Copy)]
+enum Action {
+    Signal(Signal),
+    Hang,
+}
 
 /// Does what the environment says, if it says anything.
 ///
@@ -14,24 +24,47 @@ use rustix::process::{Signal, getpid, kill_process};
 /// What is wrong with the variable.
 pub fn arm() -> Result<(), String> {
     let Ok(wanted) = std::env::var("FAIL_POINT") else { return Ok(()) };
-    let mut parts = wanted.split(':');
-    let (Some(name), Some(action), Some(pass), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
-        return Err(format!("{wanted:?} is not <name>:<kill|stop>:<n>"));
+    wanted.split(',').try_for_each(arm_one)
+}
+
+fn arm_one(wanted: &str) -> Result<(), String> {
+    let parts: Vec<&str> = wanted.split(':').collect();
+    let (name, action, pass, after) = match parts.as_slice() {
+        [name, action, pass] => (*name, *action, *pass, None),
+        [name, action, pass, after] => (*name, *action, *pass, Some(*after)),
+        _ => return Err(format!("{wanted:?} is not <name>:<kill|stop|hang>:<n>[:<after>]")),
     };
-    let signal = match action {
-        "kill" => Signal::KILL,
-        "stop" => Signal::STOP,
-        other => return Err(format!("{other:?} is neither kill nor stop")),
+    let text = format!("fail point {name}: {action}");
+    let action = match action {
+        "kill" => Action::Signal(Signal::KILL),
+        "stop" => Action::Signal(Signal::STOP),
+        "hang" => Action::Hang,
+        other => return Err(format!("{other:?} is neither kill, stop nor hang")),
     };
     let pass: u64 = pass.parse().map_err(|error| format!("{pass:?}: {error}"))?;
+    let counts = Arc::new(AtomicBool::new(after.is_none()));
+    if let Some(after) = after {
+        let begun = Arc::clone(&counts);
+        fail::cfg_callback(after, move || begun.store(true, Ordering::Relaxed))?;
+    }
     let passes = AtomicU64::new(0);
-    let text = format!("fail point {name}: {action}");
     fail::cfg_callback(name, move || {
-        if passes.fetch_add(1, Ordering::Relaxed) + 1 == pass {
+        if counts.load(Ordering::Relaxed) && passes.fetch_add(1, Ordering::Relaxed) + 1 == pass {
             eprintln!("{text}");
+            strike(action, &text);
+        }
+    })
+}
+
+fn strike(action: Action, text: &str) {
+    match action {
+        Action::Signal(signal) => {
             if let Err(error) = kill_process(getpid(), signal) {
                 eprintln!("{text} failed: {error}");
             }
         }
-    })
+        Action::Hang => loop {
+            std::thread::sleep(Duration::from_secs(3_600));
+        },
+    }
 }

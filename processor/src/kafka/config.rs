@@ -111,7 +111,7 @@ impl Settings {
         let mut config = self.base("reader");
         set(&mut config, FETCH);
         apply(&mut config, &self.properties.consumer);
-        for group_only in ["session.timeout.ms", "heartbeat.interval.ms", "group.protocol"] {
+        for group_only in ["session.timeout.ms", "heartbeat.interval.ms", "max.poll.interval.ms", "group.protocol"] {
             config.remove(group_only);
         }
         config.set("group.id", &self.application_id).set("enable.partition.eof", "true");
@@ -223,6 +223,7 @@ fn apply(config: &mut ClientConfig, operator: &BTreeMap<String, String>) {
 mod tests {
     use super::*;
     use processor_engine::TopicIndex;
+    use rdkafka::consumer::BaseConsumer;
 
     fn settings() -> Settings {
         Settings {
@@ -263,6 +264,16 @@ mod tests {
         settings.properties.consumer.insert("session.timeout.ms".into(), "30000".into());
         assert_eq!(settings.producer(0).get("linger.ms"), Some("20"));
         assert_eq!(settings.consumer().get("session.timeout.ms"), Some("30000"));
+    }
+
+    #[test]
+    fn the_reader_is_built_whatever_the_operator_says_of_the_group() {
+        let mut settings = settings();
+        // The second is less than the default of the first, which the reader would be left with.
+        for (key, value) in [("session.timeout.ms", "5000"), ("max.poll.interval.ms", "10000")] {
+            settings.properties.consumer.insert(key.into(), value.into());
+        }
+        let _reader: BaseConsumer = settings.reader().create().unwrap();
     }
 
     #[test]

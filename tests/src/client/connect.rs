@@ -185,11 +185,26 @@ impl Connect {
     /// Makes the connector forget how far it has read, so that it takes a new snapshot: stop, delete offsets, resume.
     pub fn forget_offsets(&self, connector: &str) -> Result<()> {
         self.stop(connector)?;
-        wait_until(format!("the offsets of {connector} to be deleted"), HEALTHY_WITHIN, || {
-            accepted(self.agent.delete(self.path(connector, "/offsets")).call()?)
-        })?;
+        self.delete_offsets(connector)?;
         self.resume(connector)?;
         self.wait_running(connector)
+    }
+
+    /// Deletes the offsets of a stopped connector.
+    pub fn delete_offsets(&self, connector: &str) -> Result<()> {
+        wait_until(format!("the offsets of {connector} to be deleted"), HEALTHY_WITHIN, || {
+            accepted(self.agent.delete(self.path(connector, "/offsets")).call()?)
+        })
+    }
+
+    /// The offset that is stored of a connector with one source partition, in the connector's own words.
+    pub fn stored_offset(&self, connector: &str) -> Result<Option<Value>> {
+        let mut response = self.agent.get(self.path(connector, "/offsets")).call()?;
+        if !response.status().is_success() {
+            return Ok(None);
+        }
+        let offsets: Value = response.body_mut().read_json()?;
+        Ok(offsets.pointer("/offsets/0/offset").filter(|offset| !offset.is_null()).cloned())
     }
 
     /// Stops the connector: its tasks are gone, its offsets stay.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use anyhow::{Context as _, Result, bail};
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
@@ -86,6 +86,19 @@ impl Kafka {
         let resource = results.into_iter().next().context("no answer about a topic's configuration")?;
         let resource = resource.with_context(|| format!("cannot read the configuration of {topic}"))?;
         Ok(resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect())
+    }
+
+    /// Gives a topic more partitions.
+    pub fn add_partitions(&self, topic: &str, count: usize) -> Result<()> {
+        let request = NewPartitions::new(topic, count);
+        for result in block_on(self.admin()?.create_partitions([&request], &options()))?? {
+            if let Err((_, code)) = result {
+                bail!("cannot give {topic} {count} partitions: {code}");
+            }
+        }
+        wait_until(format!("leaders of topic {topic}"), HEALTHY_WITHIN, || {
+            self.leaders(topic).map(|leaders| leaders == Some(count))
+        })
     }
 
     /// Sets a property of a topic. All others that were set go back to the brokers' defaults.

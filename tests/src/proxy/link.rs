@@ -57,7 +57,7 @@ fn requests(mut from: &TcpStream, mut to: &TcpStream, route: Route, shared: &Sha
                 Some(fate @ (Fate::AnswerLost | Fate::AnsweredAfterHeld)) => {
                     awaited.lock().unwrap_or_else(PoisonError::into_inner).insert(request.correlation, fate);
                 }
-                None => {}
+                Some(Fate::Copied) | None => {}
             }
         }
         to.write_all(&frame)?;

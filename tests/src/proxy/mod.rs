@@ -48,6 +48,8 @@ pub enum Fate {
     Held,
     /// As held, and the connection breaks.
     HeldAndBroken,
+    /// Delivered, and a copy is held, as if its sender had repeated it on another connection.
+    Copied,
     /// Delivered; the answer is lost.
     AnswerLost,
     /// Delivered after that time; what follows on the connection waits, too.
@@ -220,7 +222,7 @@ impl Shared {
         rule.left -= 1;
         let fate = rule.fate;
         state.met += 1;
-        if matches!(fate, Fate::Held | Fate::HeldAndBroken) {
+        if matches!(fate, Fate::Held | Fate::HeldAndBroken | Fate::Copied) {
             state.held.push(Held { api: request.api, frame: request.frame.to_vec(), upstream });
         }
         Some(fate)

@@ -141,10 +141,21 @@ pub(super) fn correlation_of(answer: &[u8]) -> Option<i32> {
     Fields(answer.get(4..)?).i32()
 }
 
-/// The error code in an answer of a form that is the same in every version librdkafka uses.
+/// The error code in an answer of a form that is the same in every version librdkafka uses; of offsets, that of the first
+/// partition.
 pub(super) fn error_of(api: Api, answer: &[u8]) -> Option<i16> {
-    // Length, correlation id, throttle time.
-    matches!(api, Api::Commit | Api::Abort).then(|| Fields(answer.get(12..)?).i16()).flatten()
+    match api {
+        // Length, correlation id, throttle time.
+        Api::Commit | Api::Abort => Fields(answer.get(12..)?).i16(),
+        Api::TxnOffsetCommit => {
+            // The same with tagged fields in between, the number of topics; then name, number of partitions, partition.
+            let mut fields = Fields(answer.get(14..)?);
+            fields.string(true)?;
+            fields.take(5)?;
+            fields.i16()
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -177,6 +188,15 @@ mod tests {
         for frame in [old, compact] {
             assert_eq!(Request::of(1, &frame).unwrap().transactional_id, Some("t-1"));
         }
+    }
+
+    #[test]
+    fn the_error_of_an_answer_is_found_where_a_form_of_it_is_known() {
+        let end = frame(&[&[0, 0, 0, 7], &[0; 4], &[0, 47]]);
+        assert_eq!(error_of(Api::Commit, &end), Some(47));
+        let offsets = frame(&[&[0, 0, 0, 7, 0], &[0; 4], &[2, 3], b"in", &[2], &[0, 0, 0, 9], &[0, 90], &[0, 0, 0]]);
+        assert_eq!(error_of(Api::TxnOffsetCommit, &offsets), Some(90));
+        assert_eq!(error_of(Api::Produce, &end), None);
     }
 
     #[test]

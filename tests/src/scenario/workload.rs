@@ -105,6 +105,25 @@ impl Workload {
         rows.iter().enumerate().map(event).collect()
     }
 
+    /// So many rows are deleted while the connector is away: nobody ever hears of it.
+    pub fn vanish(&mut self, count: usize) {
+        let mut numbers: Vec<u64> = self.rows.keys().copied().collect();
+        self.random.shuffle(&mut numbers);
+        for number in numbers.into_iter().take(count) {
+            self.rows.remove(&number);
+        }
+    }
+
+    /// A new row of a good, whose record goes into a chosen partition.
+    pub fn insert_into(&mut self, partition: i32, good: i64) -> OutgoingRecord {
+        let row = Row { good, ..self.any_content() };
+        let partitions = u64::from(INPUT_PARTITIONS.unsigned_abs());
+        let wanted = u64::from(partition.unsigned_abs());
+        // Row numbers decide about partitions; those in between are never used.
+        self.next_row += (wanted + partitions - self.next_row % partitions) % partitions;
+        self.insert(row)
+    }
+
     fn change(&mut self) -> Vec<OutgoingRecord> {
         match (self.random.u8(..100), self.any_row()) {
             (0..55, _) | (_, None) => {
@@ -318,6 +337,18 @@ mod tests {
         };
         assert_eq!(values(7), values(7));
         assert_ne!(values(7), values(8));
+    }
+
+    #[test]
+    fn a_row_goes_into_the_partition_it_is_meant_for_and_one_that_vanished_is_not_told() {
+        let mut workload = Workload::new(5);
+        for partition in [3, 3, 0, 9, 2] {
+            let record = workload.insert_into(partition, 7);
+            assert_eq!(record.partition, partition);
+        }
+        assert_eq!(workload.rows().len(), 5);
+        workload.vanish(2);
+        assert_eq!((workload.rows().len(), workload.snapshot().len()), (3, 3));
     }
 
     #[test]

@@ -54,7 +54,12 @@ impl Bench {
 
     /// One worker's cluster.
     pub(crate) fn cluster(&self, instance: &str) -> KafkaCluster {
-        KafkaCluster::new(Settings {
+        KafkaCluster::new(self.settings(instance))
+    }
+
+    /// What one worker's clients are told.
+    pub(crate) fn settings(&self, instance: &str) -> Settings {
+        Settings {
             bootstrap_servers: self.kafka.bootstrap_servers().to_owned(),
             application_id: self.application.clone(),
             instance: instance.to_owned(),
@@ -63,7 +68,7 @@ impl Bench {
             transaction_timeout: DEFAULT_TRANSACTION_TIMEOUT,
             static_membership: false,
             properties: ClientProperties::default(),
-        })
+        }
     }
 
     /// A member that holds both input partitions.

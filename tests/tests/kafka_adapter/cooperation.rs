@@ -3,28 +3,41 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
-use processor::kafka::KafkaConsumer;
+use anyhow::{Context as _, Result, bail};
+use processor::kafka::{KafkaCluster, KafkaConsumer, Settings};
 use processor_engine::TopicPartition;
 use processor_engine::cluster::{Cluster as _, GroupConsumer as _, Polled, Rebalance};
 
 use crate::clients::{Bench, INPUT, PATIENCE, at};
 
 /// A member and what it holds.
-struct Member {
-    consumer: KafkaConsumer,
-    holds: BTreeSet<TopicPartition>,
+pub(crate) struct Member {
+    pub(crate) consumer: KafkaConsumer,
+    pub(crate) holds: BTreeSet<TopicPartition>,
     revoked: usize,
     lost: usize,
 }
 
 impl Member {
-    fn join(bench: &Bench, instance: &str) -> Result<Self> {
+    pub(crate) fn join(bench: &Bench, instance: &str) -> Result<Self> {
         Ok(Self { consumer: bench.cluster(instance).consumer()?, holds: BTreeSet::new(), revoked: 0, lost: 0 })
     }
 
+    /// As [`Member::join`], by static membership.
+    fn join_statically(bench: &Bench, instance: &str) -> Result<Self> {
+        let settings = Settings { static_membership: true, ..bench.settings(instance) };
+        let consumer = KafkaCluster::new(settings).consumer()?;
+        Ok(Self { consumer, holds: BTreeSet::new(), revoked: 0, lost: 0 })
+    }
+
+    /// Generation and member id.
+    fn identity(&mut self) -> Result<(i32, String)> {
+        let metadata = self.consumer.metadata()?.context("no member")?;
+        Ok((metadata.generation(), metadata.member_id()))
+    }
+
     /// One poll; rebalances are answered.
-    fn turn(&mut self) -> Result<()> {
+    pub(crate) fn turn(&mut self) -> Result<()> {
         match self.consumer.poll(Duration::from_millis(50), &mut |_| ())? {
             Polled::Rebalance(Rebalance::Assign(partitions)) => {
                 self.consumer.assign(&partitions)?;
@@ -96,4 +109,23 @@ fn members_share_leave_and_rejoin_without_giving_up_what_they_keep() -> Result<(
     // Without farewell, as far as the program is concerned: closing leaves the group too.
     drop(second);
     until("the third alone", &mut [&mut third], |members| members[0].holds == both)
+}
+
+#[test]
+fn a_static_member_that_comes_back_within_its_session_causes_no_rebalance() -> Result<()> {
+    let bench = Bench::new()?;
+    let mut first = Member::join_statically(&bench, "a")?;
+    let mut second = Member::join_statically(&bench, "b")?;
+    until("one each", &mut [&mut first, &mut second], |members| members.iter().all(|member| member.holds.len() == 1))?;
+    let (held, before) = (first.holds.clone(), (first.identity()?, second.identity()?, second.revoked));
+    // Closing a static member does not leave the group.
+    drop(first);
+    let mut again = Member::join_statically(&bench, "a")?;
+    until("the first one again", &mut [&mut again, &mut second], |members| members[0].holds == held)?;
+    let ((generation, id), second_before, revoked) = before;
+    assert_eq!((second.identity()?, second.revoked, second.lost), (second_before, revoked, 0));
+    let (generation_now, id_now) = again.identity()?;
+    assert_eq!(generation_now, generation);
+    assert_ne!(id_now, id, "it is the same member by its instance id only");
+    Ok(())
 }

@@ -6,5 +6,6 @@ mod clients;
 mod consumer;
 mod cooperation;
 mod logs;
+mod model;
 mod producer;
 mod provision;

@@ -367,6 +367,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         let Some(producer) = producers.get_mut(*turn) else { return Err(Failure::Rebuild("no producer".into())) };
         let open = open.get_or_insert_with(|| Open::new(now));
         let mut view = View { open, producer, owned, topology };
+        fail_point!("background-begun");
         application.background(&mut view).map(|_| ())
     }
 
@@ -391,6 +392,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             let Some(input) = self.topology.input_of(*partition) else { continue };
             let due = purges && owned.is_running() && before > owned.purged_to;
             if due && self.cluster.delete_records(input, before).is_ok() {
+                fail_point!("purge-requested");
                 owned.purged_to = before;
                 self.observer.observe(&Event::Purged { partition: *partition, before });
             }

@@ -33,6 +33,19 @@ pub fn each_killed_in_turn(stack: &dyn Stack) -> Result<()> {
     trial.finish()
 }
 
+/// Each stopped in good order and started again, as an upgrade does it.
+pub fn rolling_restart(stack: &dyn Stack) -> Result<()> {
+    let mut trial = Trial::start(stack, "broker-rolling")?;
+    for broker in BROKERS {
+        stack.stop(broker)?;
+        trial.progress(100)?;
+        stack.start(broker)?;
+        stack.wait_healthy(broker)?;
+        trial.progress(100)?;
+    }
+    trial.finish()
+}
+
 /// The group's coordinator killed, then the one of a processor's transactions.
 pub fn coordinators_killed(stack: &dyn Stack) -> Result<()> {
     let mut trial = Trial::start(stack, "coordinator-kill")?;

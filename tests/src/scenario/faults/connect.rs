@@ -1,23 +1,194 @@
 //! Faults of Kafka Connect. The stack must be one of its own.
 
-use anyhow::Result;
+use std::collections::BTreeMap;
 
+use anyhow::{Context as _, Result, ensure};
+
+use super::super::{CAUGHT_UP_WITHIN, Job, end_cleanly};
+use super::Trial;
 use super::recovery::Output;
-use super::shop::{CONNECTOR, SHORT_OUTAGE, connect, trial};
-use crate::stack::{Component, Stack};
+use super::shop::{CONNECTOR, INPUT, SHORT_OUTAGE, configuration, connect, source, trial, trial_with};
+use super::trial::collector;
+use crate::checker::{check, report};
+use crate::client::{Isolation, NewTopic, Sql};
+use crate::stack::{Component, Stack, wait_until};
+
+/// Where the connector is told to take further snapshots.
+const SIGNALS: &str = "orders.debezium_signal";
 
 /// Killed (−9) before its first offset flush, under load: it snapshots again, rows deleted meanwhile are simply missing,
 /// and transactions are open across the snapshot. Killed once more soon after.
 pub fn killed_under_load(stack: &dyn Stack) -> Result<()> {
     let mut trial = trial(stack, "connect-kill")?;
     for _ in 0..2 {
-        stack.kill(Component::Connect)?;
-        trial.for_the_length_of(SHORT_OUTAGE)?;
-        stack.start(Component::Connect)?;
-        trial.recovers_from("Connect killed", Output::Topic);
-        stack.wait_healthy(Component::Connect)?;
-        connect(stack)?.wait_running(CONNECTOR)?;
+        killed_and_started(stack, &mut trial)?;
         trial.progress(150)?;
     }
     trial.finish()
+}
+
+/// Killed (−9) right after an offset flush: it goes on without a snapshot, and sends again what it had sent since. The
+/// stack's Connect must flush often.
+pub fn killed_after_an_offset_flush(stack: &dyn Stack) -> Result<()> {
+    let mut trial = trial(stack, "connect-flush")?;
+    let connect = connect(stack)?;
+    for _ in 0..3 {
+        let mut first = None;
+        wait_until("the offsets to be flushed", CAUGHT_UP_WITHIN, || {
+            let now = connect.stored_offset(CONNECTOR)?;
+            // Without the mark of a snapshot that is not complete.
+            let now = now.filter(|offset| offset.get("lsn").is_some() && offset.get("snapshot").is_none());
+            let moved = first.is_some() && now.is_some() && now != first;
+            first = first.take().or(now);
+            Ok(moved)
+        })?;
+        let before = snapshot_records(&trial.job)?.values().sum::<usize>();
+        killed_and_started(stack, &mut trial)?;
+        trial.progress(150)?;
+        let after = snapshot_records(&trial.job)?.values().sum::<usize>();
+        ensure!(before == after, "it took a snapshot again: {before} records of snapshots, then {after}");
+    }
+    trial.finish()
+}
+
+/// Deleted and created again under load: with the offsets it had, then without, which makes it take a new snapshot.
+pub fn deleted_and_created_again(stack: &dyn Stack) -> Result<()> {
+    let mut trial = trial(stack, "connect-again")?;
+    let connect = connect(stack)?;
+    for forgets in [false, true] {
+        let before = snapshot_records(&trial.job)?.values().sum::<usize>();
+        connect.stop(CONNECTOR)?;
+        if forgets {
+            connect.delete_offsets(CONNECTOR)?;
+        }
+        connect.delete(CONNECTOR)?;
+        trial.for_the_length_of(SHORT_OUTAGE)?;
+        connect.register(CONNECTOR, &configuration(stack)?)?;
+        trial.progress(200)?;
+        let after = snapshot_records(&trial.job)?.values().sum::<usize>();
+        ensure!((after > before) == forgets, "{before} records of snapshots, then {after}; offsets deleted: {forgets}");
+    }
+    trial.finish()
+}
+
+/// Snapshots on demand under load: an incremental one, another one with Connect killed (−9) in it, then a blocking one that
+/// is killed half-way and not taken up again.
+pub fn snapshots_on_demand(stack: &dyn Stack) -> Result<()> {
+    const ROWS: u32 = 60_000;
+    let signals = [("signal.data.collection", SIGNALS), ("incremental.snapshot.chunk.size", "200")];
+    let source = source(stack)?;
+    source.execute(&format!(
+        "CREATE TABLE {SIGNALS} (id varchar(64) PRIMARY KEY, type varchar(32) NOT NULL, data varchar(2048))"
+    ))?;
+    let mut trial = trial_with(stack, "connect-demand", &signals, |job| {
+        // Connect creates no topics here, and sends what it is told to there as well.
+        job.kafka.create_topic(&NewTopic::new(format!("warehouse.{SIGNALS}"), 1))
+    })?;
+    ask_for(&source, "incremental")?;
+    until_snapshot_records(&mut trial, "incremental", 200)?;
+    ask_for(&source, "incremental")?;
+    let seen = count(&trial.job, "incremental")?;
+    until_snapshot_records(&mut trial, "incremental", seen + 100)?;
+    killed_and_started(stack, &mut trial)?;
+    trial.progress(150)?;
+
+    super::super::live::write_rows(&source, 1, ROWS)?;
+    trial.progress(20)?;
+    until_sent(&mut trial, 3_000)?;
+    trial.until("the connector to have sent all rows", |trial| Ok(records(&trial.job)? >= i64::from(ROWS)))?;
+    ask_for(&source, "blocking")?;
+    until_sent(&mut trial, 5_000)?;
+    killed_and_started(stack, &mut trial)?;
+    trial.progress(150)?;
+    let blocking = snapshot_records(&trial.job)?;
+    let rows = usize::try_from(ROWS)?;
+    let cut_short = blocking.iter().any(|(kind, count)| kind != "incremental" && *count > 0 && *count < rows);
+    ensure!(cut_short, "no snapshot was cut short: {blocking:?}");
+    trial.finish()
+}
+
+/// Away before its first offset flush, while the only row of a partition is deleted: its new snapshot has nothing for that
+/// partition, which learns of it by the announcement alone.
+pub fn the_only_row_of_a_partition_deleted_while_away(stack: &dyn Stack) -> Result<()> {
+    let job = Job::named(stack, "connect-only-row", INPUT.to_owned())?;
+    let source = source(stack)?;
+    super::super::live::write_rows(&source, 1, 6)?;
+    let connect = connect(stack)?;
+    connect.register(CONNECTOR, &configuration(stack)?)?;
+    let mut programs = vec![job.start_processor(0)?, job.start_processor(1)?, job.start_sink(0)?, job.start_sink(1)?];
+    job.wait_for_target(&source.source_sums()?)?;
+
+    let mut by_partition: BTreeMap<i32, Vec<String>> = BTreeMap::new();
+    for record in job.kafka.read(INPUT, Isolation::ReadCommitted)? {
+        by_partition.entry(record.partition).or_default().push(record.key_text());
+    }
+    let alone = by_partition.values().find(|keys| keys.len() == 1).and_then(|keys| keys.first());
+    let key: serde_json::Value = serde_json::from_str(alone.context("no row is alone in its partition")?)?;
+    let id = key.get("id").and_then(serde_json::Value::as_str).context("a key without an id")?;
+    stack.kill(Component::Connect)?;
+    source.execute(&format!("DELETE FROM orders.transactions WHERE id = '{id}'"))?;
+    stack.start(Component::Connect)?;
+    stack.wait_healthy(Component::Connect)?;
+    connect.wait_running(CONNECTOR)?;
+
+    job.wait_for_target(&source.source_sums()?)?;
+    end_cleanly(&mut programs)?;
+    let collector = collector(&job);
+    collector.wait_settled(CAUGHT_UP_WITHIN)?;
+    let mut facts = collector.collect(None)?;
+    facts.read_source(&source)?;
+    facts.read_target(job.target()?)?;
+    let findings = check(&facts);
+    ensure!(findings.is_empty(), "{}", report(&findings));
+    Ok(())
+}
+
+fn killed_and_started(stack: &dyn Stack, trial: &mut Trial<'_>) -> Result<()> {
+    stack.kill(Component::Connect)?;
+    trial.for_the_length_of(SHORT_OUTAGE)?;
+    stack.start(Component::Connect)?;
+    trial.recovers_from("Connect killed", Output::Topic);
+    stack.wait_healthy(Component::Connect)?;
+    connect(stack)?.wait_running(CONNECTOR)
+}
+
+/// Tells the connector to take a snapshot.
+fn ask_for(source: &Sql, kind: &str) -> Result<()> {
+    let data = format!(r#"{{"data-collections":["orders.transactions"],"type":"{kind}"}}"#);
+    source.execute(&format!("INSERT INTO {SIGNALS} VALUES (gen_random_uuid()::text, 'execute-snapshot', '{data}')"))?;
+    Ok(())
+}
+
+/// Records of snapshots in the input, by `source.snapshot`: full ones together, incremental ones together.
+fn snapshot_records(job: &Job<'_>) -> Result<BTreeMap<String, usize>> {
+    let mut counts = BTreeMap::new();
+    for record in job.kafka.read(INPUT, Isolation::ReadCommitted)? {
+        let Some(value) = record.value else { continue };
+        let event: serde_json::Value = serde_json::from_slice(&value)?;
+        if event.get("op").and_then(serde_json::Value::as_str) == Some("r") {
+            let kind = event.pointer("/source/snapshot").and_then(serde_json::Value::as_str).context("no snapshot")?;
+            let kind = if kind == "incremental" { kind } else { "full" };
+            *counts.entry(kind.to_owned()).or_default() += 1;
+        }
+    }
+    Ok(counts)
+}
+
+fn count(job: &Job<'_>, kind: &str) -> Result<usize> {
+    Ok(snapshot_records(job)?.get(kind).copied().unwrap_or(0))
+}
+
+fn until_snapshot_records(trial: &mut Trial<'_>, kind: &str, least: usize) -> Result<()> {
+    trial.until(format!("{least} {kind} records"), |trial| Ok(count(&trial.job, kind)? >= least))
+}
+
+/// How many records the input holds.
+fn records(job: &Job<'_>) -> Result<i64> {
+    Ok(job.kafka.log_ends(INPUT)?.values().map(|(start, _, end)| end - start).sum())
+}
+
+/// Waits until the connector has sent so many records more.
+pub(super) fn until_sent(trial: &mut Trial<'_>, more: i64) -> Result<()> {
+    let goal = records(&trial.job)? + more;
+    trial.until(format!("{more} further records in the input"), |trial| Ok(records(&trial.job)? >= goal))
 }

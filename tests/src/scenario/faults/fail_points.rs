@@ -1,7 +1,8 @@
 //! A processor that ends, or falls asleep, at each numbered step of its loop (docs/ARCHITECTURE.md, "One transaction").
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
+use super::super::tail;
 use super::super::workload::Workload;
 use super::{SESSION_TIMEOUT, Trial};
 use crate::stack::{FailAction, Program, Stack};
@@ -52,6 +53,58 @@ pub fn asleep_around_a_commit(stack: &dyn Stack) -> Result<()> {
         trial.for_the_length_of(2 * SESSION_TIMEOUT)?;
         trial.progress(100)?;
         trial.running(Program::Processor, 0)?.resume()?;
+        trial.progress(100)?;
+    }
+    trial.finish()
+}
+
+/// Killed (−9) when its transaction is aborted after it was put out of the group; when its producers are built anew after
+/// its transaction has timed out; and when it has had consumed movements deleted.
+pub fn killed_in_abort_rebuild_and_purge(stack: &dyn Stack) -> Result<()> {
+    const PROCESSOR: Program = Program::Processor;
+    let mut trial = Trial::start(stack, "recovery-kill")?;
+    let longer_than_a_transaction = 5 * SESSION_TIMEOUT;
+    for (asleep_at, asleep, killed_at) in [
+        ("commit-begun", 2 * SESSION_TIMEOUT, "abort-acknowledged"),
+        ("commit-completed", 2 * SESSION_TIMEOUT, "abort-acknowledged"),
+        ("commit-offsets-sent", longer_than_a_transaction, "rebuild-initialised"),
+        ("commit-flushed", longer_than_a_transaction, "rebuild-initialised"),
+    ] {
+        trial.up_with_fail_points(0, &format!("{asleep_at}:stop:15,{killed_at}:kill:1"))?;
+        trial.until_logged(PROCESSOR, 0, &format!("fail point {asleep_at}: stop"))?;
+        trial.for_the_length_of(asleep)?;
+        trial.running(PROCESSOR, 0)?.resume()?;
+        trial.killed_by_fail_point(0, killed_at)?;
+        trial.progress(100)?;
+    }
+    for pass in [1, 3] {
+        // Alone, because only who runs movements purges them.
+        trial.up(PROCESSOR, 1)?;
+        trial.progress(100)?;
+        trial.terminate(PROCESSOR, 1)?;
+        trial.up_with_fail_point(0, "purge-requested", FailAction::Kill, pass)?;
+        trial.killed_by_fail_point(0, "purge-requested")?;
+    }
+    trial.up(PROCESSOR, 1)?;
+    trial.up(PROCESSOR, 0)?;
+    trial.progress(100)?;
+    trial.finish()
+}
+
+/// A call never returns: the watchdog ends the process with its own code, and the group goes on without it.
+pub fn a_call_that_never_returns(stack: &dyn Stack) -> Result<()> {
+    const WATCHDOG: i32 = 5;
+    let mut trial = Trial::start(stack, "watchdog")?;
+    for hung_at in ["commit-completed", "commit-acknowledged"] {
+        trial.up_as(0, |spec| {
+            let spec = spec.flag("--watchdog-seconds", 4).env("FAIL_POINT", format!("{hung_at}:hang:15"));
+            crate::stack::ProgramSpec { with_fail_points: true, ..spec }
+        })?;
+        let (exit, log) = trial.ended(Program::Processor, 0)?;
+        let said = log.contains(&format!("fail point {hung_at}: hang")) && log.contains("WATCHDOG");
+        ensure!(exit.code == Some(WATCHDOG) && said, "ended with {exit}, not by the watchdog:\n{}", tail(&log));
+        trial.progress(100)?;
+        trial.up(Program::Processor, 0)?;
         trial.progress(100)?;
     }
     trial.finish()

@@ -11,6 +11,7 @@ pub mod hostile;
 pub mod mix;
 pub mod network;
 pub mod outage;
+mod phases;
 pub mod processor;
 mod recovery;
 pub mod refused;
@@ -19,6 +20,7 @@ pub mod sink;
 pub mod source;
 pub mod target;
 mod trial;
+pub mod zombie;
 
 use std::time::Duration;
 

@@ -7,13 +7,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
+use super::super::Job;
 use super::broker::coordinator;
+use super::phases::{Control, controlled};
 use super::recovery::Output;
 use super::{SESSION_TIMEOUT, Trial};
 use crate::proxy::{Api, Fate, Late, Proxy, Request, Rule};
-use crate::stack::Stack;
+use crate::stack::{Program, Stack};
 
 /// Longer than a transaction lives (20 s), and than the coordinator takes to notice.
 const LONGER_THAN_A_TRANSACTION: Duration = Duration::from_secs(25);
@@ -62,6 +64,64 @@ pub fn anything_else_delivered_late(stack: &dyn Stack, proxy: &Proxy) -> Result<
         }
     }
     trial.finish()
+}
+
+/// A copy of the offsets of one transaction arrives in a later one of the same producer, behind that one's own: the broker
+/// takes it, because nothing on the wire tells the two apart, and the group's offsets go back. Whoever starts from there
+/// recognises what it reads again. A copy that arrives while no transaction is open is refused.
+pub fn offsets_of_an_earlier_transaction_delivered_again(stack: &dyn Stack, proxy: &Proxy) -> Result<()> {
+    let job = Job::new(stack, "late-offsets")?;
+    let (work, control) = controlled(&job);
+    let proxied = job.processor(0).flag("--bootstrap-servers", proxy.bootstrap_servers());
+    let processors = vec![proxied, job.processor(1)];
+    let mut trial = Trial::of(job, work, processors)?;
+    for _ in 0..2 {
+        copied_offsets_arrive(&mut trial, proxy, &control)?;
+        trial.kill(Program::Processor, 0)?;
+        trial.up(Program::Processor, 0)?;
+        trial.until_logged(Program::Processor, 0, "recognised and skipped")?;
+        control.work();
+        trial.progress(200)?;
+    }
+    let id = transactional_id(&trial, 0);
+    hold(&mut trial, proxy, &id, Api::TxnOffsetCommit, Fate::Copied)?;
+    control.rest()?;
+    trial.until("the input to be consumed", |trial| trial.job.is_consumed())?;
+    let before = trial.job.kafka.group_offsets(trial.job.application_id(), &trial.job.source_topic)?;
+    proxy.deliver_held()?;
+    let refused = proxy.late().last().is_some_and(|late| late.error.is_some_and(|error| error != 0));
+    ensure!(refused, "offsets without a transaction were taken: {:?}", proxy.late());
+    let after = trial.job.kafka.group_offsets(trial.job.application_id(), &trial.job.source_topic)?;
+    ensure!(before == after, "the group's offsets were changed from {before:?} to {after:?}");
+    control.work();
+    trial.progress(100)?;
+    trial.finish()
+}
+
+/// With the load at rest at the end: the group is behind what was applied.
+fn copied_offsets_arrive(trial: &mut Trial<'_>, proxy: &Proxy, control: &Control) -> Result<()> {
+    let id = transactional_id(trial, 0);
+    hold(trial, proxy, &id, Api::TxnOffsetCommit, Fate::Copied)?;
+    trial.progress(300)?;
+    control.rest()?;
+    trial.until("the input to be consumed", |trial| trial.job.is_consumed())?;
+    let late = proxy.late().len();
+    proxy.add(Rule::once(Fate::AnsweredAfterHeld, move |request| {
+        of(request, &id) && request.api == Api::TxnOffsetCommit
+    }));
+    let read = trial.runs(0, "source")?.into_iter().next().context("the first one reads nothing")?;
+    // The producers take turns: of two transactions one is the copied one's.
+    for _ in 0..4 {
+        if proxy.late().len() == late {
+            let seen = trial.seen();
+            control.write(move |workload| vec![workload.insert_into(read, 1)])?;
+            trial.until("the new row's records", |trial| Ok(trial.seen() > seen))?;
+        }
+    }
+    let taken = proxy.late().get(late).is_some_and(|late| late.error == Some(0));
+    ensure!(taken, "the broker did not take the copy: {:?}", proxy.late());
+    ensure!(!trial.job.is_consumed()?, "the group's offsets did not go back");
+    Ok(())
 }
 
 /// Commits take effect, and nobody hears of it: twice in a row, once of each producer.

@@ -1,14 +1,17 @@
 //! Faults of processors.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::super::{CAUGHT_UP_WITHIN, INPUT_PARTITIONS, Job, tail};
 use super::recovery::Output;
+use super::trial::topic_work;
 use super::{SESSION_TIMEOUT, Trial, chaos};
-use crate::stack::{Program, Stack};
+use crate::stack::{Program, Stack, wait_until};
 
 const PROCESSOR: Program = Program::Processor;
 
@@ -59,6 +62,90 @@ pub fn scaled_out_and_in(stack: &dyn Stack) -> Result<()> {
     trial.terminate(PROCESSOR, 2)?;
     trial.progress(200)?;
     trial.finish()
+}
+
+/// Static members: one is killed (−9) and started again within its session, again and again, and takes its partitions back;
+/// the other one hears of no rebalance.
+pub fn static_members_restarted(stack: &dyn Stack) -> Result<()> {
+    let job = Job::new(stack, "processor-static")?;
+    let work = topic_work(&job);
+    let processors = [0, 1].map(|instance| job.processor(instance).switch("--static-membership")).to_vec();
+    // Longer than a restart may take on a loaded machine: nothing here waits for its end.
+    let mut trial = Trial::configured(job, work, processors, 10 * SESSION_TIMEOUT, "")?;
+    let (sources, movements) = shares(&mut trial)?;
+    let before = membership(&mut trial)?;
+    for _ in 0..3 {
+        trial.kill(PROCESSOR, 0)?;
+        trial.up(PROCESSOR, 0)?;
+        trial.progress(150)?;
+        trial.until_runs(0, "source", sources.len())?;
+        ensure!(shares(&mut trial)? == (sources.clone(), movements.clone()), "it came back to other partitions");
+    }
+    ensure!(membership(&mut trial)? == before, "the other one was rebalanced:\n{}", tail(&trial.log(PROCESSOR, 1)?));
+    trial.finish()
+}
+
+/// What the first of two processors runs, once both run half.
+fn shares(trial: &mut Trial<'_>) -> Result<(BTreeSet<i32>, BTreeSet<i32>)> {
+    let half = usize::try_from(INPUT_PARTITIONS)?;
+    for instance in [0, 1] {
+        wait_until("both to run their half", CAUGHT_UP_WITHIN, || {
+            Ok(trial.runs(instance, "source")?.len() + trial.runs(instance, "movements")?.len() == half)
+        })?;
+    }
+    Ok((trial.runs(0, "source")?, trial.runs(0, "movements")?))
+}
+
+/// How often a partition came to the second processor, or went.
+fn membership(trial: &mut Trial<'_>) -> Result<usize> {
+    let log = trial.log(PROCESSOR, 1)?;
+    let words = ["partition assigned", "partition given up", "partition lost", "moved this partition on"];
+    Ok(words.iter().map(|words| log.matches(words).count()).sum())
+}
+
+/// The state directory is another application's: refused, and left alone, while the other processor goes on. Remedy: it is
+/// removed.
+pub fn a_foreign_state_directory(stack: &dyn Stack) -> Result<()> {
+    const REFUSED: i32 = 3;
+    let mut other = Trial::start_with(stack, "foreign-owner", 1)?;
+    other.terminate(PROCESSOR, 0)?;
+    let foreign = stack.state_directory(&other.job.processor(0).name).join(other.job.application_id());
+    let mut trial = Trial::start(stack, "foreign-state")?;
+    let own = stack.state_directory(&trial.job.processor(0).name).join(trial.job.application_id());
+    for _ in 0..2 {
+        trial.kill(PROCESSOR, 0)?;
+        fs::remove_dir_all(&own)?;
+        copy(&foreign, &own)?;
+        trial.up(PROCESSOR, 0)?;
+        let (exit, log) = trial.ended(PROCESSOR, 0)?;
+        let said = exit.code == Some(REFUSED) && log.contains("STATE_DIR_FOREIGN");
+        ensure!(said, "ended with {exit}, not for a foreign state directory:\n{}", tail(&log));
+        ensure!(files(&own)? == files(&foreign)?, "the foreign state was touched");
+        trial.progress(100)?;
+        fs::remove_dir_all(&own)?;
+        trial.up(PROCESSOR, 0)?;
+        trial.until_logged(PROCESSOR, 0, "partition running")?;
+    }
+    trial.finish()?;
+    // Its owner goes on with it.
+    other.finish()
+}
+
+/// Names and contents of all files below a directory; locks come and go.
+fn files(directory: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+    let mut files = BTreeMap::new();
+    let mut left = vec![directory.to_path_buf()];
+    while let Some(next) = left.pop() {
+        for entry in fs::read_dir(next)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                left.push(path);
+            } else {
+                files.insert(path.strip_prefix(directory)?.to_path_buf(), fs::read(&path)?);
+            }
+        }
+    }
+    Ok(files)
 }
 
 /// Something happens to one of three processors at every moment; for `CHAOS_MINUTES` longer.

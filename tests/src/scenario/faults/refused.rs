@@ -2,16 +2,23 @@
 //!
 //! What happens, happens while no processor runs: nothing is noticed before the next start, which has to refuse.
 
+use std::path::Path;
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 
 use super::super::workload::Workload;
 use super::super::{CAUGHT_UP_WITHIN, INPUT_PARTITIONS, Job, end_cleanly, tail};
 use crate::checker::{Collector, check, report};
-use crate::client::{NewTopic, ResetTo};
-use crate::stack::{Stack, wait_until};
+use crate::client::{NewTopic, OutgoingRecord, ResetTo};
+use crate::native::NativeOptions;
+use crate::stack::{Component, Stack, wait_until};
 
 /// Exit code of a program that would have to guess to go on.
 const REFUSED: i32 = 3;
+
+/// The brokers' minute, and until they look.
+const EXPIRED_WITHIN: Duration = Duration::from_secs(240);
 
 /// Changes that are applied before anything happens.
 const CHANGES: usize = 300;
@@ -24,11 +31,7 @@ pub fn input_truncated_before_it_was_read(stack: &dyn Stack) -> Result<()> {
         job.kafka.delete_records(&job.source_topic, partition, -1)?;
     }
     refused(&job, "INPUT_TRUNCATED")?;
-    let mut job = job.rebuilt()?;
-    job.source_topic = format!("{}.again", job.source_topic);
-    job.kafka.create_topic(&NewTopic::new(&job.source_topic, INPUT_PARTITIONS))?;
-    job.kafka.write(&job.source_topic, &workload.snapshot())?;
-    ends_exact(&job, &mut workload)
+    ends_exact_from_a_new_topic(job, &mut workload)
 }
 
 /// The input was deleted and created again; offsets begin anew. Remedy: a rebuild.
@@ -73,6 +76,102 @@ pub fn input_made_compact(stack: &dyn Stack) -> Result<()> {
     ends_exact(&job, &mut workload)
 }
 
+/// The input was given more partitions, so that ids lie in others than their state. Remedy: a rebuild.
+pub fn partition_count_changed(stack: &dyn Stack) -> Result<()> {
+    let (job, mut workload) = at_rest(stack, "partitions")?;
+    job.kafka.add_partitions(&job.source_topic, usize::try_from(INPUT_PARTITIONS)? + 2)?;
+    refused(&job, "TOPIC_WRONG_PARTITIONS")?;
+    ends_exact(&job.rebuilt()?, &mut workload)
+}
+
+/// Record keys are written in another form: the converter's schemas were switched on. Remedy: back to what it was, a new
+/// complete snapshot into a new topic, and a rebuild.
+pub fn key_encoding_switched(stack: &dyn Stack) -> Result<()> {
+    let (job, mut workload) = at_rest(stack, "keys")?;
+    let wrapped = |record: OutgoingRecord| -> Result<OutgoingRecord> {
+        let plain = String::from_utf8(record.key.clone().context("a record without a key")?)?;
+        let key = format!(r#"{{"schema":{{"type":"struct","optional":false}},"payload":{plain}}}"#);
+        Ok(OutgoingRecord { key: Some(key.into_bytes()), ..record })
+    };
+    let records = workload.changes(CHANGES).into_iter().map(wrapped).collect::<Result<Vec<_>>>()?;
+    job.kafka.write(&job.source_topic, &records)?;
+    refused(&job, "KEY_ENCODING_CHANGED")?;
+    ends_exact_from_a_new_topic(job, &mut workload)
+}
+
+/// The group was empty for longer than the brokers keep its offsets. Remedy: to the beginning, which changes nothing. The
+/// stack must be one of its own, with [`forgetful_options`].
+pub fn group_offsets_expired(stack: &dyn Stack) -> Result<()> {
+    let (job, mut workload) = at_rest(stack, "expired")?;
+    let topics = [job.source_topic.clone(), job.topic("movements")];
+    for topic in &topics {
+        wait_until(format!("the offsets of {topic} to expire"), EXPIRED_WITHIN, || {
+            Ok(job.kafka.group_offsets(job.application_id(), topic)?.is_empty())
+        })?;
+    }
+    refused(&job, "GROUP_OFFSETS_MISSING")?;
+    for topic in &topics {
+        job.kafka.reset_group_offsets(job.application_id(), topic, ResetTo::Beginning)?;
+    }
+    ends_exact(&job, &mut workload)
+}
+
+/// Brokers that forget the offsets of an empty group within a minute.
+pub fn forgetful_options() -> NativeOptions {
+    NativeOptions::brokers(3)
+        .with_target_database()
+        .broker_property("offsets.retention.minutes", "1")
+        .broker_property("offsets.retention.check.interval.ms", "1000")
+}
+
+/// All brokers were killed, and their disks lost what was written last: to the input, then to the changelog. Both end before
+/// what the state has seen. Remedy: a new complete snapshot into a new topic, and a rebuild. `brokers` is the directory
+/// below which the brokers keep their logs.
+pub fn brokers_lost_the_last_second(stack: &dyn Stack, brokers: &Path) -> Result<()> {
+    for (suffix, code) in
+        [("orders.transactions", "INPUT_SHORTER_THAN_STATE"), ("stock.transactions", "CHANGELOG_SHORTER_THAN_STATE")]
+    {
+        let (job, mut workload) = at_rest(stack, "lost-second")?;
+        let topic = format!("{}.{suffix}", job.name);
+        let before = job.kafka.log_ends(&topic)?;
+        let all = [1, 2, 3].map(Component::Broker);
+        all.into_iter().try_for_each(|broker| stack.kill(broker))?;
+        cut(brokers, &topic)?;
+        all.into_iter().try_for_each(|broker| stack.start(broker))?;
+        stack.wait_all_healthy()?;
+        let after = job.kafka.log_ends(&topic)?;
+        let is_shorter =
+            before.iter().any(|(partition, (_, _, end))| after.get(partition).is_some_and(|now| now.2 < *end));
+        ensure!(is_shorter, "{topic} still ends at {after:?}");
+        refused(&job, code)?;
+        ends_exact_from_a_new_topic(job, &mut workload)?;
+    }
+    Ok(())
+}
+
+/// Takes the last quarter off every log file of a topic, on every replica.
+fn cut(brokers: &Path, topic: &str) -> Result<()> {
+    let (mut left, mut cut) = (vec![brokers.to_path_buf()], 0);
+    while let Some(directory) = left.pop() {
+        let of_topic = directory
+            .file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.rsplit_once('-').is_some_and(|(name, _)| name == topic));
+        for entry in std::fs::read_dir(&directory)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                left.push(path);
+            } else if of_topic && path.extension().is_some_and(|ending| ending == "log") {
+                let length = path.metadata()?.len();
+                std::fs::OpenOptions::new().write(true).open(&path)?.set_len(length / 4 * 3)?;
+                cut += 1;
+            }
+        }
+    }
+    ensure!(cut > 0, "no log of {topic} lies below {}", brokers.display());
+    Ok(())
+}
+
 /// A job that has applied some changes, also in the target, and whose programs have ended.
 fn at_rest<'a>(stack: &'a dyn Stack, name: &str) -> Result<(Job<'a>, Workload)> {
     let job = Job::new(stack, name)?;
@@ -93,6 +192,15 @@ fn refused(job: &Job<'_>, code: &str) -> Result<()> {
     let exit = exit.with_context(|| format!("{code} is not refused:\n{}", tail(&log)))?;
     ensure!(exit.code == Some(REFUSED) && log.contains(code), "ended with {exit}, not for {code}:\n{}", tail(&log));
     Ok(())
+}
+
+/// The remedy for an input that cannot be used any more: a new complete snapshot into a new topic, and a rebuild.
+fn ends_exact_from_a_new_topic(job: Job<'_>, workload: &mut Workload) -> Result<()> {
+    let mut job = job.rebuilt()?;
+    job.source_topic = format!("{}.again", job.source_topic);
+    job.kafka.create_topic(&NewTopic::new(&job.source_topic, INPUT_PARTITIONS))?;
+    job.kafka.write(&job.source_topic, &workload.snapshot())?;
+    ends_exact(&job, workload)
 }
 
 /// After the remedy: what is there and further changes end exact, in the target, too.

@@ -13,7 +13,7 @@ use crate::client::{Connect, Sql, orders_connector};
 use crate::stack::{HEALTHY_WITHIN, Stack, Viewpoint, wait_until};
 
 /// The topic Debezium writes with the connector's configuration.
-const INPUT: &str = "warehouse.orders.transactions";
+pub(super) const INPUT: &str = "warehouse.orders.transactions";
 
 /// How long a server of the source is away: its length is part of the fault.
 pub(super) const SHORT_OUTAGE: Duration = Duration::from_secs(3);
@@ -31,17 +31,52 @@ struct TableWork {
 
 /// A trial through the connector. The stack must be one of its own: the connector's topic has one name.
 pub(super) fn trial<'a>(stack: &'a dyn Stack, name: &str) -> Result<Trial<'a>> {
-    trial_of(stack, name, Workload::any_seed(), 2)
+    trial_with(stack, name, &[], |_| Ok(()))
 }
 
 /// As [`trial`], with the seed of everything that looks random, and the number of processors.
 pub(super) fn trial_of<'a>(stack: &'a dyn Stack, name: &str, seed: u64, processors: u32) -> Result<Trial<'a>> {
+    configured(stack, name, seed, processors, &[], |_| Ok(()))
+}
+
+/// As [`trial`], with further settings of the connector, and something to be done before it is registered.
+pub(super) fn trial_with<'a>(
+    stack: &'a dyn Stack,
+    name: &str,
+    settings: &[(&str, &str)],
+    before: impl FnOnce(&Job<'a>) -> Result<()>,
+) -> Result<Trial<'a>> {
+    configured(stack, name, Workload::any_seed(), 2, settings, before)
+}
+
+fn configured<'a>(
+    stack: &'a dyn Stack,
+    name: &str,
+    seed: u64,
+    processors: u32,
+    settings: &[(&str, &str)],
+    before: impl FnOnce(&Job<'a>) -> Result<()>,
+) -> Result<Trial<'a>> {
     let job = Job::named(stack, name, INPUT.to_owned())?;
-    let url = stack.addresses(Viewpoint::Host).source_database_url.context("no source database")?;
-    let (source, random) = (Sql::connect(&url)?, fastrand::Rng::with_seed(seed));
-    let seen_by_connect = stack.addresses(Viewpoint::Stack).source_database.context("no source database")?;
-    connect(stack)?.register(CONNECTOR, &orders_connector(&seen_by_connect))?;
+    before(&job)?;
+    let (source, random) = (source(stack)?, fastrand::Rng::with_seed(seed));
+    let mut configuration = configuration(stack)?;
+    for (name, value) in settings {
+        configuration.as_object_mut().map(|own| own.insert((*name).to_owned(), (*value).into()));
+    }
+    connect(stack)?.register(CONNECTOR, &configuration)?;
     Trial::under(job, Box::new(TableWork { source, random, seed, next: 0 }), processors)
+}
+
+/// The source database.
+pub(super) fn source(stack: &dyn Stack) -> Result<Sql> {
+    Sql::connect(&stack.addresses(Viewpoint::Host).source_database_url.context("no source database")?)
+}
+
+/// The connector's configuration on this stack.
+pub(super) fn configuration(stack: &dyn Stack) -> Result<serde_json::Value> {
+    let seen_by_connect = stack.addresses(Viewpoint::Stack).source_database.context("no source database")?;
+    Ok(orders_connector(&seen_by_connect))
 }
 
 /// Connect's REST interface.

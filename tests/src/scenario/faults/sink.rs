@@ -24,6 +24,19 @@ pub fn killed_repeatedly(stack: &dyn Stack) -> Result<()> {
     trial.finish()
 }
 
+/// Two of one group: each leaves in good order and comes back while the other goes on, and partitions go to and fro.
+pub fn two_of_one_group_hand_over(stack: &dyn Stack) -> Result<()> {
+    let mut trial = Trial::start(stack, "sink-handover")?;
+    for instance in [0, 1, 0, 1] {
+        trial.terminate(SINK, instance)?;
+        target_moves(&mut trial)?;
+        trial.up(SINK, instance)?;
+        trial.progress(100)?;
+        target_moves(&mut trial)?;
+    }
+    trial.finish()
+}
+
 /// Stopped (SIGSTOP) until the other one has its partitions, then set going again with an old batch in its hands.
 pub fn a_zombie(stack: &dyn Stack) -> Result<()> {
     let mut trial = Trial::start(stack, "sink-zombie")?;

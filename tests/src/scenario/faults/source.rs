@@ -1,10 +1,17 @@
 //! Faults of the source database. The stack must be one of its own.
 
-use anyhow::Result;
+use std::time::Duration;
 
+use anyhow::{Context as _, Result};
+
+use super::connect::until_sent;
 use super::recovery::Output;
-use super::shop::{CONNECTOR, SHORT_OUTAGE, connect, trial};
+use super::shop::{CONNECTOR, SHORT_OUTAGE, connect, source, trial};
+use crate::client::Sql;
 use crate::stack::{Component, Stack};
+
+/// Longer than Connect takes to be killed, started and to take its snapshot.
+const LONG_TRANSACTION: Duration = Duration::from_secs(45);
 
 /// Killed (−9) in the middle of transactions; the connector's task fails and is restarted, as an operator would.
 pub fn killed_under_load(stack: &dyn Stack) -> Result<()> {
@@ -19,4 +26,60 @@ pub fn killed_under_load(stack: &dyn Stack) -> Result<()> {
         trial.progress(150)?;
     }
     trial.finish()
+}
+
+/// A transaction is open from before Connect is killed (−9) until long after its new snapshot, while others commit; then
+/// 100,000 rows are written in one, changed in one and deleted in part in one, with Connect killed in the middle of it.
+pub fn long_and_large_transactions(stack: &dyn Stack) -> Result<()> {
+    let mut trial = trial(stack, "source-long")?;
+    let long = open_for_long(source(stack)?)?;
+    killed(stack, &mut trial)?;
+    trial.progress(150)?;
+    trial.until("the long transaction to end", |_| Ok(long.is_finished()))?;
+    long.join().map_err(|_| anyhow::anyhow!("the long transaction panicked"))??;
+    trial.progress(150)?;
+
+    let rows = "id IN (SELECT md5('large-' || n)::uuid FROM generate_series(1, 100000) AS n)";
+    let large = [
+        "INSERT INTO orders.transactions (id, good_id, operation, pcs)
+         SELECT md5('large-' || n)::uuid, n % 50, CASE WHEN n % 3 = 0 THEN 'remove' ELSE 'add' END, n % 17
+         FROM generate_series(1, 100000) AS n"
+            .to_owned(),
+        format!("UPDATE orders.transactions SET pcs = pcs + 1, good_id = good_id + 1 WHERE {rows}"),
+        format!("DELETE FROM orders.transactions WHERE pcs % 2 = 0 AND {rows}"),
+    ];
+    let database = source(stack)?;
+    for (round, statement) in large.iter().enumerate() {
+        database.execute(statement)?;
+        until_sent(&mut trial, 10_000)?;
+        if round == 1 {
+            killed(stack, &mut trial)?;
+        }
+    }
+    trial.progress(150)?;
+    trial.finish()
+}
+
+/// Writes, waits, changes and deletes in one transaction, in a thread of its own.
+fn open_for_long(source: Sql) -> Result<std::thread::JoinHandle<Result<()>>> {
+    let statements = format!(
+        "BEGIN;
+         INSERT INTO orders.transactions (id, good_id, operation, pcs)
+         SELECT md5('long-' || n)::uuid, n % 20, 'add', n FROM generate_series(1, 500) AS n;
+         SELECT pg_sleep({});
+         UPDATE orders.transactions SET pcs = pcs + 1 WHERE id IN (SELECT md5('long-' || n)::uuid FROM generate_series(1, 400) AS n);
+         DELETE FROM orders.transactions WHERE id IN (SELECT md5('long-' || n)::uuid FROM generate_series(1, 100) AS n);
+         COMMIT",
+        LONG_TRANSACTION.as_secs()
+    );
+    let run = move || source.execute(&statements).map(|_| ());
+    std::thread::Builder::new().name("long-transaction".into()).spawn(run).context("no thread")
+}
+
+fn killed(stack: &dyn Stack, trial: &mut super::Trial<'_>) -> Result<()> {
+    stack.kill(Component::Connect)?;
+    trial.for_the_length_of(SHORT_OUTAGE)?;
+    stack.start(Component::Connect)?;
+    stack.wait_healthy(Component::Connect)?;
+    connect(stack)?.keep_running(CONNECTOR)
 }

@@ -1,5 +1,6 @@
 //! One job under load with two processors and two sinks, from its start to the checker's verdict.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io::Write as _;
 use std::time::Duration;
@@ -84,9 +85,21 @@ impl<'a> Trial<'a> {
         Self::of(job, work, processors)
     }
 
-    fn of(job: Job<'a>, work: Box<dyn Work>, processors: Vec<ProgramSpec>) -> Result<Self> {
+    /// A job of its own under a load of its own, with processors as specified.
+    pub fn of(job: Job<'a>, work: Box<dyn Work>, processors: Vec<ProgramSpec>) -> Result<Self> {
+        Self::configured(job, work, processors, SESSION_TIMEOUT, "")
+    }
+
+    /// As [`Trial::of`], with another session timeout and further lines for the consumers of all programs.
+    pub fn configured(
+        job: Job<'a>,
+        work: Box<dyn Work>,
+        processors: Vec<ProgramSpec>,
+        session: Duration,
+        consumers: &str,
+    ) -> Result<Self> {
         let stack = job.stack;
-        let configuration = configuration(stack)?;
+        let configuration = configuration(stack, session, consumers)?;
         let mut programs = Vec::new();
         for processor in processors {
             programs.push(Slot::start(stack, processor, &configuration)?);
@@ -106,6 +119,11 @@ impl<'a> Trial<'a> {
         let mut trial = Self { job, programs, load: Some(load), live, meter, configuration };
         trial.progress(200)?;
         Ok(trial)
+    }
+
+    /// How many records of the processors a reader has seen.
+    pub fn seen(&self) -> usize {
+        self.live.count()
     }
 
     /// Waits until so many further records of the processors are committed, and visible to a reader.
@@ -229,23 +247,65 @@ impl<'a> Trial<'a> {
 
     /// Runs a processor with a fail point from now on, in the place of the one that runs or is down.
     pub fn up_with_fail_point(&mut self, instance: usize, name: &str, action: FailAction, pass: u64) -> Result<()> {
+        self.up_as(instance, |spec| spec.fail_point(name, action, pass))
+    }
+
+    /// As [`Trial::up_with_fail_point`], with any fail points: `FAIL_POINT` as the processor reads it.
+    pub fn up_with_fail_points(&mut self, instance: usize, points: &str) -> Result<()> {
+        self.up_as(instance, |spec| ProgramSpec { with_fail_points: true, ..spec.env("FAIL_POINT", points) })
+    }
+
+    /// Runs a processor in another way from now on, in the place of the one that runs (killed) or is down.
+    pub fn up_as(&mut self, instance: usize, other: impl FnOnce(ProgramSpec) -> ProgramSpec) -> Result<()> {
         let stack = self.job.stack;
         let slot = self.slot(Program::Processor, instance)?;
-        if let Some(running) = slot.running.take() {
+        if let Some(mut running) = slot.running.take() {
+            running.kill()?;
             slot.logged_before = running.log()?.len();
         }
-        let running = stack.run(&slot.spec.clone().fail_point(name, action, pass))?;
-        slot.running = Some(running);
+        slot.running = Some(stack.run(&other(slot.spec.clone()))?);
         Ok(())
     }
 
     /// Waits until the log of this run of a program says something.
     pub fn until_logged(&mut self, program: Program, instance: usize, words: &str) -> Result<()> {
+        self.until_logged_times(program, instance, words, 1)
+    }
+
+    /// As [`Trial::until_logged`], so many times.
+    pub fn until_logged_times(&mut self, program: Program, instance: usize, words: &str, times: usize) -> Result<()> {
         let before = self.slot(program, instance)?.logged_before;
-        wait_until(format!("{words:?} of {program} {instance}"), CAUGHT_UP_WITHIN, || {
+        let came = wait_until(format!("{words:?} of {program} {instance}"), CAUGHT_UP_WITHIN, || {
             self.tend()?;
-            Ok(self.log(program, instance)?.get(before..).is_some_and(|log| log.contains(words)))
-        })
+            let log = self.log(program, instance)?;
+            Ok(log.get(before..).is_some_and(|log| log.matches(words).count() >= times))
+        });
+        came.with_context(|| self.logs())
+    }
+
+    /// Waits until a processor runs so many partitions of one step.
+    pub fn until_runs(&mut self, instance: usize, stage: &str, count: usize) -> Result<()> {
+        let came =
+            wait_until(format!("processor {instance} to run {count} {stage} partitions"), CAUGHT_UP_WITHIN, || {
+                self.tend()?;
+                Ok(self.runs(instance, stage)?.len() >= count)
+            });
+        came.with_context(|| self.logs())
+    }
+
+    /// The partitions of one step (`source`, `movements`) that a processor runs at the moment, as its metrics tell.
+    pub fn runs(&mut self, instance: usize, stage: &str) -> Result<BTreeSet<i32>> {
+        let address = self.running(Program::Processor, instance)?.http_address();
+        let metrics = ureq::get(format!("http://{address}/metrics")).call()?.body_mut().read_to_string()?;
+        let running = |line: &str| {
+            let rest = line.strip_prefix("processor_partition_running{")?;
+            let (labels, value) = rest.split_once("} ")?;
+            let label = |name: &str| labels.split(',').find_map(|label| label.strip_prefix(name)?.strip_prefix("=\""));
+            let is_of_stage = label("stage")?.trim_end_matches('"') == stage;
+            let partition = label("partition")?.trim_end_matches('"').parse().ok()?;
+            (is_of_stage && value.trim() == "1").then_some(partition)
+        };
+        Ok(metrics.lines().filter_map(running).collect())
     }
 
     /// Waits until a fail point has killed its processor; it is down then.
@@ -401,23 +461,25 @@ pub(super) const fn output_of(program: Program) -> Output {
     }
 }
 
-fn topic_work(job: &Job<'_>) -> Box<dyn Work> {
+/// The usual load on the input topic of a job.
+pub(super) fn topic_work(job: &Job<'_>) -> Box<dyn Work> {
     let workload = Workload::new(Workload::any_seed());
     Box::new(TopicWork { kafka: job.kafka.clone(), topic: job.source_topic.clone(), workload })
 }
 
-fn collector<'a>(job: &'a Job<'_>) -> Collector<'a> {
+/// Fetches what the checker judges of a job.
+pub(super) fn collector<'a>(job: &'a Job<'_>) -> Collector<'a> {
     Collector::new(&job.kafka, &job.source_topic, &job.topic_prefix, job.application_id())
 }
 
-/// A configuration file for processors and sinks with the short session timeout.
-fn configuration(stack: &dyn Stack) -> Result<NamedTempFile> {
+/// A configuration file for processors and sinks with a session timeout and further lines.
+fn configuration(stack: &dyn Stack, session: Duration, consumers: &str) -> Result<NamedTempFile> {
     let directory = stack.shared_directory();
     let mut file = tempfile::Builder::new().prefix("faults-").suffix(".toml").tempfile_in(directory)?;
-    let timeout = SESSION_TIMEOUT.as_millis();
+    let timeout = session.as_millis();
     write!(
         file,
-        "[kafka.consumer]\n\"session.timeout.ms\" = \"{timeout}\"\n\"heartbeat.interval.ms\" = \"{}\"\n",
+        "[kafka.consumer]\n\"session.timeout.ms\" = \"{timeout}\"\n\"heartbeat.interval.ms\" = \"{}\"\n{consumers}",
         timeout / 5
     )?;
     file.flush()?;

@@ -1,0 +1,150 @@
+//! Processors that sleep past their session with a transaction open, by what that transaction holds.
+//!
+//! Each kind is fenced by something else. Local movements and sweep chunks touch partitions of which nothing was read, so
+//! that only the offsets that engine rule 1 adds tell a new owner of them. Repartitioned records may lie with a slow leader
+//! until everything has been taken over.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::super::{INPUT_PARTITIONS, Job};
+use super::phases::{Control, controlled};
+use super::{SESSION_TIMEOUT, Trial};
+use crate::client::OutgoingRecord;
+use crate::proxy::{Api, Fate, Proxy, Request, Rule};
+use crate::scenario::workload::Workload;
+use crate::stack::{FailAction, Program, Stack};
+
+const PROCESSOR: Program = Program::Processor;
+
+/// A processor that runs every partition sleeps before, between and after the offsets of its transaction and its commit:
+/// all movements in it are local. Another one comes and takes everything over.
+pub fn asleep_with_local_movements(stack: &dyn Stack) -> Result<()> {
+    let mut trial = Trial::start_with(stack, "zombie-local", 1)?;
+    for (round, step) in ["commit-completed", "commit-offsets-sent", "commit-flushed"].into_iter().enumerate() {
+        trial.up_with_fail_point(0, step, FailAction::Stop, 60)?;
+        until_asleep(&mut trial, step)?;
+        ensure!(!is_open(&trial.job, "movements")?, "not all movements were local");
+        if step == "commit-flushed" {
+            ensure!(is_open(&trial.job, "deltas")?, "the transaction holds no stock delta");
+        }
+        if round == 0 {
+            trial.add_processor()?;
+        } else {
+            trial.up(PROCESSOR, 1)?;
+        }
+        trial.for_the_length_of(2 * SESSION_TIMEOUT)?;
+        trial.progress(100)?;
+        trial.running(PROCESSOR, 0)?.resume()?;
+        trial.progress(100)?;
+        trial.terminate(PROCESSOR, 1)?;
+        trial.progress(50)?;
+    }
+    trial.finish()
+}
+
+/// A processor sleeps in a transaction that holds a chunk of a sweep and nothing else: no record was read for it.
+pub fn asleep_with_a_sweep_chunk(stack: &dyn Stack) -> Result<()> {
+    let job = Job::new(stack, "zombie-sweep")?;
+    let (work, control) = controlled(&job);
+    let mut trial = Trial::under(job, work, 2)?;
+    for step in ["commit-completed", "commit-offsets-sent", "commit-flushed"] {
+        trial.progress(600)?;
+        at_rest(&mut trial, &control)?;
+        // The first one also holds what the announcement caused; the second is the next partition's chunk alone.
+        trial.up_with_fail_points(0, &format!("{step}:stop:2:background-begun"))?;
+        trial.until_logged_times(PROCESSOR, 0, "partition running", 10)?;
+        control.write(|workload| {
+            workload.vanish(100);
+            workload.snapshot()
+        })?;
+        until_asleep(&mut trial, step)?;
+        trial.for_the_length_of(2 * SESSION_TIMEOUT)?;
+        control.work();
+        trial.progress(100)?;
+        trial.running(PROCESSOR, 0)?.resume()?;
+        trial.progress(100)?;
+    }
+    trial.finish()
+}
+
+/// A slow leader keeps the movements of a transaction, whose offsets are sent, until the other processor waits for its
+/// end; then, in a second round, until the other one has timed it out and taken over.
+pub fn asleep_with_repartitioned_movements(stack: &dyn Stack, proxy: &Proxy) -> Result<()> {
+    let job = Job::new(stack, "zombie-repartitioned")?;
+    let (work, control) = controlled(&job);
+    let proxied = job.processor(0).flag("--bootstrap-servers", proxy.bootstrap_servers());
+    let processors = vec![proxied, job.processor(1)];
+    let mut trial = Trial::of(job, work, processors)?;
+    for until_taken_over in [false, true] {
+        trial.progress(400)?;
+        at_rest(&mut trial, &control)?;
+        let foreign = foreign_goods(&mut trial)?;
+        let read = trial.runs(0, "source")?.into_iter().next().context("the first one reads nothing")?;
+        let (held, met) = (proxy.held(), proxy.met());
+        ensure!(held == 0, "{held} requests are held already");
+        keep_records(&trial, proxy);
+        control.write(move |workload| movements_to(workload, read, &foreign))?;
+        trial.until("records to be kept and offsets to be sent", |_| {
+            Ok(proxy.held() > 0 && proxy.met() - met > proxy.held())
+        })?;
+        trial.running(PROCESSOR, 0)?.pause()?;
+        trial.for_the_length_of(2 * SESSION_TIMEOUT)?;
+        if until_taken_over {
+            let all = usize::try_from(INPUT_PARTITIONS)?;
+            trial.until_runs(1, "source", all)?;
+        }
+        proxy.forget_rules();
+        proxy.deliver_held()?;
+        trial.running(PROCESSOR, 0)?.resume()?;
+        control.work();
+        trial.progress(200)?;
+    }
+    trial.finish()
+}
+
+fn until_asleep(trial: &mut Trial<'_>, step: &str) -> Result<()> {
+    trial.until_logged(PROCESSOR, 0, &format!("fail point {step}: {}", FailAction::Stop))
+}
+
+/// Whether a transaction is open on any partition of a topic.
+fn is_open(job: &Job<'_>, topic: &str) -> Result<bool> {
+    let ends = job.kafka.log_ends(&job.topic(topic))?;
+    Ok(ends.values().any(|(_, last_stable, high_watermark)| last_stable < high_watermark))
+}
+
+/// No load, and everything of it consumed.
+fn at_rest(trial: &mut Trial<'_>, control: &Control) -> Result<()> {
+    control.rest()?;
+    trial.until("the input to be consumed", |trial| trial.job.is_consumed())
+}
+
+/// Goods whose sums the second processor keeps.
+fn foreign_goods(trial: &mut Trial<'_>) -> Result<Vec<i64>> {
+    let foreign = trial.runs(1, "movements")?;
+    let mut goods = BTreeMap::new();
+    for record in trial.job.deltas()? {
+        if foreign.contains(&record.partition) {
+            goods.insert(record.key_text(), record.key_text().parse()?);
+        }
+    }
+    ensure!(goods.len() > 3, "hardly any good is kept by the second processor");
+    Ok(goods.into_values().collect())
+}
+
+fn movements_to(workload: &mut Workload, partition: i32, goods: &[i64]) -> Vec<OutgoingRecord> {
+    goods.iter().map(|good| workload.insert_into(partition, *good)).collect()
+}
+
+/// Records of the first processor get no further than to the proxy; its offsets are counted.
+fn keep_records(trial: &Trial<'_>, proxy: &Proxy) {
+    const ALL: usize = 1_000;
+    let own = format!("{}-0-0-", trial.job.application_id());
+    let is_own = move |request: &Request<'_>| request.transactional_id.is_some_and(|id| id.starts_with(&own));
+    let (records, offsets) = (is_own.clone(), is_own);
+    let records = Rule::once(Fate::Held, move |request| request.api == Api::Produce && records(request));
+    proxy.add(records.times(ALL));
+    let offsets = move |request: &Request<'_>| request.api == Api::TxnOffsetCommit && offsets(request);
+    proxy.add(Rule::once(Fate::Delayed(std::time::Duration::ZERO), offsets));
+}
