@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use service::configuration::{Common, SchemaRegistry};
+use service::configuration::{Common, KafkaAccess, SchemaRegistry};
 
 /// Prefix of the environment variables.
 pub const PREFIX: &str = "PROCESSOR";
@@ -43,6 +43,9 @@ pub struct Kafka {
     /// Start of the names of the program's own topics
     #[arg(long, default_value = "warehouse.stock", value_name = "PREFIX")]
     pub topic_prefix: String,
+    /// How the brokers let the program in
+    #[command(flatten)]
+    pub access: KafkaAccess,
 }
 
 /// Settings of `processor run`.
