@@ -46,8 +46,7 @@ pub fn reach(config: &ClientConfig, patience: Duration) -> Result<Reached, Coded
     let mut refused_at = None;
     loop {
         let Err(error) = client.fetch_metadata(None, QUESTION) else { return Ok(Reached::Yes) };
-        // Hands errors to the listener.
-        while client.poll(Duration::ZERO).is_some() {}
+        serve(&client);
         let heard = client.context().heard();
         if let Some(reason) = &heard.refusal {
             let since = *refused_at.get_or_insert_with(Instant::now);
@@ -57,6 +56,17 @@ pub fn reach(config: &ClientConfig, patience: Duration) -> Result<Reached, Coded
         }
         if began.elapsed() >= patience {
             return Ok(Reached::NotYet(heard.last.unwrap_or_else(|| said(&error))));
+        }
+    }
+}
+
+/// Hands everything that is queued to the listener. A poll serves one event and gives nothing back for a log line; lines come
+/// before errors however old those are, so stopping at the first would never reach the errors.
+fn serve(client: &BaseConsumer<Listener>) {
+    loop {
+        let before = client.context().heard().events;
+        if client.poll(Duration::ZERO).is_none() && client.context().heard().events == before {
+            return;
         }
     }
 }
@@ -114,6 +124,8 @@ pub fn said(error: &KafkaError) -> String {
 /// What a client was told.
 #[derive(Debug, Clone, Default)]
 struct Heard {
+    /// Errors and log lines.
+    events: u64,
     /// Waiting does not help.
     refusal: Option<Coded>,
     /// The last error of any kind.
@@ -135,12 +147,14 @@ impl ClientContext for Listener {
         service::logging::librdkafka(level as i32, facility, message);
         let refused = token_refused(message);
         let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.events += 1;
         heard.refusal = heard.refusal.take().or(refused);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let refused = error.rdkafka_error_code().and_then(|code| judge(code, reason));
+        heard.events += 1;
         heard.refusal = heard.refusal.take().or(refused);
         heard.last = Some(reason.to_owned());
     }
@@ -165,7 +179,11 @@ fn judge(code: RDKafkaErrorCode, reason: &str) -> Option<Coded> {
     match code {
         // Does not tell an endpoint that is away from one that refuses: see `token_refused`.
         RDKafkaErrorCode::Authentication if reason.contains("Failed to acquire SASL OAUTHBEARER token") => None,
-        RDKafkaErrorCode::SSL => Some(tls(&format!("no TLS connection to the brokers: {reason}"))),
+        // With TLS 1.3 brokers say that they want a certificate only after the handshake.
+        RDKafkaErrorCode::BrokerTransportFailure if !reason.contains("SSL alert") => None,
+        RDKafkaErrorCode::SSL | RDKafkaErrorCode::BrokerTransportFailure => {
+            Some(tls(&format!("no TLS connection to the brokers: {reason}")))
+        }
         code => refusal(code, "connecting to the brokers", reason),
     }
 }
@@ -179,6 +197,9 @@ mod tests {
         let code = |code, reason: &str| judge(code, reason).map(|coded| coded.code);
         let verify = "ssl://kafka:9093/bootstrap: SSL handshake failed: certificate verify failed";
         assert_eq!(code(RDKafkaErrorCode::SSL, verify), Some("KAFKA_TLS"));
+        let wanted =
+            "Receive failed: error:0A00045C:SSL routines::tlsv13 alert certificate required: SSL alert number 116";
+        assert_eq!(code(RDKafkaErrorCode::BrokerTransportFailure, wanted), Some("KAFKA_TLS"));
         assert_eq!(code(RDKafkaErrorCode::Authentication, "invalid credentials"), Some("KAFKA_NOT_AUTHENTICATED"));
         assert_eq!(code(RDKafkaErrorCode::BrokerTransportFailure, "Connection refused"), None);
         assert_eq!(code(RDKafkaErrorCode::AllBrokersDown, "3/3 brokers are down"), None);

@@ -159,3 +159,23 @@ fn run(command: &mut Command) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_a_secured_stack_is_made_once() {
+        let directory = tempfile::tempdir().unwrap();
+        make_files(directory.path()).unwrap();
+        let files = files(directory.path());
+        for name in ["ca.crt", "broker.pem", "database.key", "mutual.encrypted.key", token::KEYS, "token.jwt"] {
+            assert!(fs::metadata(files.join(name)).unwrap().len() > 0, "{name}");
+        }
+        let token = fs::read_to_string(files.join("token.jwt")).unwrap();
+        assert_eq!(token.split('.').count(), 3);
+        let before = fs::read(files.join("broker.pem")).unwrap();
+        make_files(directory.path()).unwrap();
+        assert_eq!(fs::read(files.join("broker.pem")).unwrap(), before);
+    }
+}
