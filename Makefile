@@ -12,7 +12,8 @@ export IMAGES_PROGRAMS := $(STACK_PROGRAMS)
 BACKEND ?= native
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down status test faults faults-native faults-compose chaos fuzz check bench bench-quick release cargo toolchain programs
+.PHONY: help demo down status test faults faults-native faults-compose chaos secure-compose fuzz check audit sbom bench bench-quick \
+	release cargo toolchain programs
 
 help: ## Shows this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -45,6 +46,10 @@ chaos: programs ## Faults at random, the sums exact in the end (SECONDS=600 SEED
 	CHAOS_SECONDS=$(or $(SECONDS),600) CHAOS_SEED=$(SEED) CHAOS_SOURCE=$(SOURCE) STACK_REQUIRE_COMPOSE=1 \
 	  cargo test --locked -p tests --test $(BACKEND)_chaos -- --nocapture
 
+secure-compose: programs ## The whole job on the secured compose stack (docker-compose.secure.yml); needs a container engine
+	deploy/images/build.sh
+	tests/compose-secure.sh
+
 fuzz: toolchain ## The decoders against made-up bytes, for long (FUZZ_CASES=2000000; some ten minutes)
 	FUZZ_CASES=$(or $(FUZZ_CASES),2000000) cargo test --locked --release -p schemas --test fuzz
 	FUZZ_CASES=$(or $(FUZZ_CASES),2000000) cargo test --locked --release -p service no_bytes_of_a_file
@@ -55,6 +60,12 @@ check: toolchain ## Formatting, lints, and licences where cargo-deny is installe
 	cargo clippy --workspace --all-targets --features processor/fail-points --locked -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny --all-features check bans licenses sources; \
 	 else echo "cargo-deny is not installed, licences are not checked (cargo install --locked cargo-deny)"; fi
+
+audit: ## Known vulnerabilities of dependencies, from the network (cargo install --locked cargo-deny)
+	cargo deny --all-features check advisories
+
+sbom: ## The dependencies of both programs as CycloneDX, beside their Cargo.toml (cargo install --locked cargo-cyclonedx)
+	cargo cyclonedx --format json --all-features --target x86_64-unknown-linux-gnu
 
 bench: release ## Measures beside Kafka Streams and a raw copy, prints ratios and targets (BENCH=--only=…; bench --help)
 	@$(TARGET)/release/bench $(BENCH)

@@ -11,14 +11,28 @@ CONNECT_URL=${CONNECT_URL:-http://localhost:8083}
 WAIT_SECONDS=${WAIT_SECONDS:-180}
 CONNECTOR=$CONNECT_URL/connectors/orders-connector
 
+# Where the source is and as whom to read it; the role is deploy/postgres/source-roles.sql. The password may name a file on
+# Connect's side: ${file:/etc/debezium.properties:password}, with Connect's FileConfigProvider.
+DATABASE_HOSTNAME=${DATABASE_HOSTNAME:-db}
+DATABASE_PORT=${DATABASE_PORT:-5432}
+DATABASE_DBNAME=${DATABASE_DBNAME:-goods_db}
+DATABASE_USER=${DATABASE_USER:-debezium}
+DATABASE_PASSWORD=${DATABASE_PASSWORD:-debezium}
+# verify-full, with DATABASE_SSLROOTCERT a file on Connect's side.
+tls=
+[ -z "${DATABASE_SSLMODE:-}" ] || tls="
+  \"database.sslmode\": \"$DATABASE_SSLMODE\",
+  \"database.sslrootcert\": \"${DATABASE_SSLROOTCERT:-}\","
+
 # The processor's rule rests on what this configuration makes Debezium write; docs/ARCHITECTURE.md says why.
-CONFIG='{
+CONFIG=$(cat <<JSON
+{
   "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
-  "database.hostname": "db",
-  "database.port": "5432",
-  "database.user": "postgres",
-  "database.password": "postgres",
-  "database.dbname": "goods_db",
+  "database.hostname": "$DATABASE_HOSTNAME",
+  "database.port": "$DATABASE_PORT",
+  "database.user": "$DATABASE_USER",
+  "database.password": "$DATABASE_PASSWORD",
+  "database.dbname": "$DATABASE_DBNAME",$tls
   "database.server.name": "warehouse",
   "plugin.name": "pgoutput",
   "table.include.list": "orders.transactions",
@@ -31,7 +45,9 @@ CONFIG='{
   "topic.prefix": "warehouse",
   "output.data.format": "JSON",
   "message.key.columns": "orders.transactions:id"
-}'
+}
+JSON
+)
 
 say()  { printf '%s\n' "$*" >&2; }
 fail() { # fail CODE WHAT REMEDY

@@ -1,11 +1,12 @@
 #!/bin/sh
 # Installs what building the workspace needs beside the Rust toolchain, on Debian and Ubuntu. Safe to run again.
 #
-# librdkafka is compiled from the sources its crate carries (C and C++ compiler, make, pkg-config, headers of zlib);
-# zstd and LMDB come with their crates. Elsewhere install the same by hand.
+# librdkafka is compiled from the sources its crate carries (C and C++ compiler, make, pkg-config, headers of zlib, of
+# OpenSSL for TLS and SASL, of libcurl for the token endpoint of OAUTHBEARER); zstd and LMDB come with their crates.
+# Elsewhere install the same by hand. The programs then need libssl, libcrypto, libcurl and libz at run time.
 set -eu
 
-packages="gcc g++ make pkg-config zlib1g-dev"
+packages="gcc g++ make pkg-config zlib1g-dev libssl-dev libcurl4-openssl-dev"
 
 missing=""
 for package in $packages; do

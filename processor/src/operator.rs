@@ -3,13 +3,18 @@
 //! Owns writing one control record and nothing else; every worker reads the topic and acts, or not, by its
 //! own state. The record is idempotent: saying a thing twice changes nothing.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use schemas::Control;
 use service::Coded;
 use service::configuration::KafkaTables;
+use service_kafka::Reached;
 
 use crate::kafka::config::operator_properties;
 use crate::settings::{ApproveSweep, Kafka, SourceEmptied};
@@ -38,7 +43,7 @@ pub fn source_emptied(arguments: &SourceEmptied, tables: &KafkaTables) -> Result
 fn announce(kafka: &Kafka, tables: &KafkaTables, control: Control) -> Result<(), Coded> {
     let topics = schemas::Topics::new(&kafka.topic_prefix)
         .map_err(|error| Coded::usage("TOPIC_PREFIX_INVALID", error.to_string(), "give another --topic-prefix"))?;
-    let properties = operator_properties(tables)?;
+    let properties = operator_properties(tables, &kafka.access)?;
     let mut config = ClientConfig::new();
     for (name, value) in &properties.producer {
         config.set(name, value);
@@ -51,13 +56,50 @@ fn announce(kafka: &Kafka, tables: &KafkaTables, control: Control) -> Result<(),
     let failed = |what: String| {
         Coded::refused("CONTROL_NOT_WRITTEN", what, "check --bootstrap-servers and --topic-prefix; then say it again")
     };
-    let producer: BaseProducer =
-        config.create().map_err(|error| failed(format!("the producer could not be built: {error}")))?;
+    let first = crate::kafka::config::admin(&kafka.bootstrap_servers, "operator", &properties.admin);
+    if let Reached::NotYet(reason) = service_kafka::reach(&first, PATIENCE)? {
+        return Err(failed(format!("no broker answers: {reason}")));
+    }
+    let producer: BaseProducer<Acknowledged> = config
+        .create_with_context(Acknowledged::default())
+        .map_err(|error| service_kafka::setting_refused("producer", &error))?;
     let (mut key, mut value) = (Vec::new(), Vec::new());
     control.encode_key(&mut key);
     control.encode(&mut value);
     producer
         .send(BaseRecord::to(&topics.control).partition(0).key(&key).payload(&value))
-        .map_err(|(error, _)| failed(format!("{} did not take the record: {error}", topics.control)))?;
-    producer.flush(PATIENCE).map_err(|error| failed(format!("{} did not acknowledge: {error}", topics.control)))
+        .map_err(|(error, _)| not_written(&topics.control, &error, &failed))?;
+    producer.flush(PATIENCE).map_err(|error| failed(format!("{} did not acknowledge: {error}", topics.control)))?;
+    let outcome = producer.context().0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match outcome {
+        Some(Ok(())) => Ok(()),
+        Some(Err(error)) => Err(not_written(&topics.control, &error, &failed)),
+        None => Err(failed(format!("{} did not acknowledge", topics.control))),
+    }
+}
+
+/// A missing right has a code of its own.
+fn not_written(topic: &str, error: &KafkaError, failed: &dyn Fn(String) -> Coded) -> Coded {
+    let doing = format!("writing to {topic}");
+    let refused = error.rdkafka_error_code().and_then(|code| service_kafka::refusal(code, &doing, ""));
+    refused.unwrap_or_else(|| failed(format!("{doing}: {error}")))
+}
+
+/// What became of the one record.
+#[derive(Default)]
+struct Acknowledged(Mutex<Option<Result<(), KafkaError>>>);
+
+impl ClientContext for Acknowledged {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {
+        // The verb has no log; what matters comes back as an error.
+    }
+}
+
+impl ProducerContext for Acknowledged {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let outcome = result.as_ref().map(drop).map_err(|(error, _)| error.clone());
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+    }
 }

@@ -17,6 +17,7 @@ use prometheus_client::registry::Registry;
 use schemas::debezium::{Columns, Decoder};
 use service::configuration::KafkaTables;
 use service::{Coded, Exit, Health, Operations, Shutdown};
+use service_kafka::Reached;
 
 use crate::caught_up::{CaughtUp, Rounds};
 use crate::kafka::admin::{self, Provided, Provision};
@@ -29,6 +30,9 @@ use crate::telemetry::{ApplicationTelemetry, WorkerTelemetry};
 
 /// How long one attempt to check the topics waits for brokers and leaders; then it is told and tried again.
 const ADMIN_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long brokers may be away at the start before it is told.
+const REACH_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long workers may take to end after being told to.
 const DRAIN_WITHIN: Duration = Duration::from_secs(30);
@@ -63,7 +67,7 @@ struct Plan {
 /// # Errors
 /// What made the process stop, with its code, remedy and exit code.
 pub fn run(settings: Run, kafka: &KafkaTables) -> Result<(), Coded> {
-    let properties = crate::kafka::config::operator_properties(kafka)?;
+    let properties = crate::kafka::config::operator_properties(kafka, &settings.kafka.access)?;
     let health = Health::new();
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
@@ -138,6 +142,9 @@ fn provide_topics(
         replication_factor: settings.replication_factor,
         patience: ADMIN_PATIENCE,
     };
+    if !reach_brokers(&provision, shutdown)? {
+        return Ok(None);
+    }
     while !shutdown.requested() {
         match admin::provide(&provision) {
             Ok(provided) => return Ok(Some(provided)),
@@ -146,6 +153,19 @@ fn provide_topics(
         }
     }
     Ok(None)
+}
+
+/// Waits until a broker has let this program in, for as long as it takes; a refusal is an error. `false`: told to stop
+/// meanwhile.
+fn reach_brokers(provision: &Provision, shutdown: &Shutdown) -> Result<bool, Coded> {
+    let config = crate::kafka::config::admin(&provision.bootstrap_servers, "first", &provision.properties);
+    while !shutdown.requested() {
+        match service_kafka::reach(&config, REACH_PATIENCE)? {
+            Reached::Yes => return Ok(true),
+            Reached::NotYet(reason) => tracing::warn!(reason, "no broker answers yet; trying again"),
+        }
+    }
+    Ok(false)
 }
 
 fn application_settings(

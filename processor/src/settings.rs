@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use schemas::debezium::{Columns, Names};
 use service::Coded;
-use service::configuration::{Common, SchemaRegistry};
+use service::configuration::{Common, KafkaAccess, SchemaRegistry};
 
 /// Prefix of the environment variables.
 pub const PREFIX: &str = "PROCESSOR";
@@ -48,6 +48,9 @@ pub struct Kafka {
     /// Start of the names of the program's own topics
     #[arg(long, default_value = "warehouse.stock", value_name = "PREFIX")]
     pub topic_prefix: String,
+    /// How the brokers let the program in
+    #[command(flatten)]
+    pub access: KafkaAccess,
 }
 
 /// Settings of `processor run`.

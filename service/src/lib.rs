@@ -21,7 +21,7 @@ pub mod operations;
 pub mod shutdown;
 pub mod watchdog;
 
-pub use configuration::{DatabaseUrl, KafkaTables, Parsed};
+pub use configuration::{DatabaseUrl, KafkaTables, Parsed, Secret};
 pub use errors::{Coded, Exit};
 pub use health::Health;
 pub use operations::Operations;

@@ -12,7 +12,7 @@ use service::{Coded, Shutdown};
 use sqlx::postgres::PgConnectOptions;
 use tokio::runtime::Runtime;
 
-use crate::postgres::{Failure, Target};
+use crate::postgres::{self, Failure, Target};
 
 /// How long a step in progress may still take once the end was asked for.
 const GRACE: Duration = Duration::from_secs(4);
@@ -27,6 +27,8 @@ pub struct Database {
     shutdown: Shutdown,
     condition: Condition,
     state: State,
+    /// Whether there ever was a connection: after that every failure is an outage, which passes.
+    was_up: bool,
 }
 
 enum State {
@@ -50,7 +52,7 @@ impl Database {
             .build()
             .map_err(|error| Coded::unexpected("DATABASE_RUNTIME", format!("no runtime for the database: {error}")))?;
         let state = State::Down { pauses: pauses(), again: Instant::now() };
-        Ok(Self { runtime, options, step, shutdown, condition, state })
+        Ok(Self { runtime, options, step, shutdown, condition, state, was_up: false })
     }
 
     /// Whether there is a connection.
@@ -70,7 +72,11 @@ impl Database {
             Ok(target) => {
                 self.state = State::Up(Box::new(target));
                 self.condition.up();
+                self.was_up = true;
                 Ok(true)
+            }
+            Err(Failure::Database(error)) if !self.was_up => {
+                Err(postgres::refusal(&error).map_or(Failure::Database(error), Failure::Refused))
             }
             Err(failure) => Err(failure),
         }

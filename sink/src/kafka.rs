@@ -123,17 +123,21 @@ fn log_failure(what: &str, result: Result<(), KafkaError>) {
 }
 
 fn client(config: &ClientConfig) -> Result<BaseConsumer<Context>, Coded> {
-    config.create_with_context(Context::default()).map_err(|error| {
-        let remedy = "correct the properties in [kafka.consumer] or --bootstrap-servers";
-        Coded::usage("KAFKA_CLIENT", format!("the Kafka client cannot be made: {error}"), remedy)
-    })
+    config
+        .create_with_context(Context::default())
+        .map_err(|error| service_kafka::setting_refused("Kafka client", &error))
+}
+
+/// A refusal that only an operator can lift, if the error is one.
+fn refused(error: &KafkaError, doing: &str) -> Option<Coded> {
+    error.rdkafka_error_code().and_then(|code| service_kafka::refusal(code, doing, ""))
 }
 
 impl Source {
     /// Joins the group of `config` for `topic`, which need not exist yet.
     ///
     /// # Errors
-    /// `KAFKA_CLIENT` when librdkafka refuses a property.
+    /// `KAFKA_SETTING_REFUSED` when librdkafka refuses a property.
     pub fn subscribe(config: &ClientConfig, topic: &str) -> Result<Self, Coded> {
         let consumer = client(config)?;
         consumer
@@ -145,7 +149,7 @@ impl Source {
     /// Waits up to `timeout` for something to happen.
     ///
     /// # Errors
-    /// `KAFKA_FATAL` when the client cannot go on.
+    /// `KAFKA_FATAL` when the client cannot go on, `KAFKA_NOT_AUTHORIZED`, `KAFKA_NOT_AUTHENTICATED`.
     pub fn poll<T>(&self, timeout: Duration, on_record: impl FnOnce(Record<'_>) -> T) -> Result<Event<T>, Coded> {
         if let Some(event) = self.next_rebalance() {
             return Ok(event);
@@ -184,6 +188,11 @@ impl Source {
                 Ok(Event::Idle)
             }
             error => {
+                if let Some(refused) =
+                    refused(error, &format!("reading {} as a member of the consumer group", self.topic))
+                {
+                    return Err(refused);
+                }
                 tracing::warn!(topic = self.topic, %error, "reading is disturbed");
                 Ok(Event::Idle)
             }
@@ -308,7 +317,7 @@ impl Announcements {
     /// Reads `topic`, which need not exist yet. (librdkafka wants a group id even for a reader that never commits.)
     ///
     /// # Errors
-    /// `KAFKA_CLIENT` when librdkafka refuses a property.
+    /// `KAFKA_SETTING_REFUSED` when librdkafka refuses a property.
     pub fn open(config: &ClientConfig, topic: &str) -> Result<Self, Coded> {
         let announcements = Self { consumer: client(config)?, topic: topic.to_owned() };
         announcements.restart();
@@ -325,7 +334,7 @@ impl Announcements {
     /// Hands every record that is there to `on_record`; never waits.
     ///
     /// # Errors
-    /// What `on_record` gives.
+    /// What `on_record` gives; `KAFKA_NOT_AUTHORIZED`, `KAFKA_NOT_AUTHENTICATED`.
     pub fn poll(&self, mut on_record: impl FnMut(Record<'_>) -> Result<(), Coded>) -> Result<(), Coded> {
         while let Some(polled) = self.consumer.poll(Duration::ZERO) {
             match polled {
@@ -342,7 +351,12 @@ impl Announcements {
                     self.restart();
                     return Ok(());
                 }
-                Err(error) => tracing::debug!(topic = self.topic, %error, "no announcements at the moment"),
+                Err(error) => {
+                    if let Some(refused) = refused(&error, &format!("reading {}", self.topic)) {
+                        return Err(refused);
+                    }
+                    tracing::debug!(topic = self.topic, %error, "no announcements at the moment");
+                }
             }
         }
         Ok(())

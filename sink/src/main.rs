@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use prometheus_client::registry::Registry;
-use service::{Coded, Exit, Health, Operations, Parsed, configuration, healthcheck, logging, watchdog};
+use service::{Coded, Exit, Health, Operations, Parsed, Shutdown, configuration, healthcheck, logging, watchdog};
+use service_kafka::Reached;
 use sink::database::Database;
 use sink::deltas::Deltas;
 use sink::kafka::{Announcements, Source};
@@ -37,6 +38,9 @@ enum Verb {
 
 /// Everything a loop does is bounded well below this; removing an old epoch beats in between.
 const SILENCE: Duration = Duration::from_secs(280);
+
+/// How long brokers may be away at the start before it is told.
+const REACH_PATIENCE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     let Parsed { arguments, kafka, unknown_variables } = configuration::parse::<Program>("SINK");
@@ -74,6 +78,9 @@ fn run(settings: &Settings, http: &str) -> Result<(), Coded> {
         version = env!("CARGO_PKG_VERSION"), database = %settings.database_url, topic = settings.topics.deltas,
         group_id = settings.group_id, http = %operations.address, "sink starting"
     );
+    if !reach_brokers(settings, &operations.shutdown)? {
+        return Ok(());
+    }
     let on_started = when_all_have_started(health.clone(), if settings.transaction_log { 2 } else { 1 });
     let shared = Shared { settings, health, metrics, operations, on_started };
     let control =
@@ -94,6 +101,18 @@ fn run(settings: &Settings, http: &str) -> Result<(), Coded> {
         tracing::info!("sink stopped");
         deltas.and(log)
     })
+}
+
+/// Waits until a broker has let the sink in, for as long as it takes; a refusal is an error. `false`: told to stop
+/// meanwhile.
+fn reach_brokers(settings: &Settings, shutdown: &Shutdown) -> Result<bool, Coded> {
+    while !shutdown.requested() {
+        match service_kafka::reach(&settings.consumer(&settings.group_id), REACH_PATIENCE)? {
+            Reached::Yes => return Ok(true),
+            Reached::NotYet(reason) => tracing::warn!(reason, "no broker answers yet; trying again"),
+        }
+    }
+    Ok(false)
 }
 
 /// The start is over when every loop has a connection and its share of the group.
@@ -117,7 +136,7 @@ impl Shared<'_> {
         let settings = self.settings;
         let condition = self.health.condition(format!("database for {topic}"), "not connected yet");
         let shutdown = self.operations.shutdown.clone();
-        let options = postgres::options(&settings.database_url)?;
+        let options = postgres::options(&settings.database_url, settings.database_password.as_ref())?;
         Ok(Loop::new(Parts {
             source: Source::subscribe(&settings.consumer(group_id), topic)?,
             topic: topic.to_owned(),

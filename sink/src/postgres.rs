@@ -5,12 +5,13 @@
 //! rows again and goes there. It never retries what has an unknown outcome: the rows tell after reconnecting.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use schemas::partitioner::partition_for_good;
-use service::{Coded, DatabaseUrl};
+use service::{Coded, DatabaseUrl, Secret};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
@@ -60,14 +61,18 @@ pub struct Removed {
     pub next: Option<i64>,
 }
 
-/// Reads a database URL.
+/// Reads a database URL; a password beside it counts more than one in it.
 ///
 /// # Errors
 /// `DATABASE_URL`; the text itself is not repeated.
-pub fn options(url: &DatabaseUrl) -> Result<PgConnectOptions, Coded> {
+pub fn options(url: &DatabaseUrl, password: Option<&Secret>) -> Result<PgConnectOptions, Coded> {
     url.expose()
         .parse::<PgConnectOptions>()
         .map(|options| options.application_name("sink").disable_statement_logging())
+        .map(|options| match password {
+            Some(password) => options.password(password.expose()),
+            None => options,
+        })
         .map_err(|error| {
             let what = format!("the database URL cannot be used: {error}");
             Coded::usage("DATABASE_URL", what, "give --database-url as postgres://user:password@host:port/database")
@@ -248,6 +253,34 @@ async fn compare_and_set(connection: &mut PgConnection, topic: &str, advances: &
         Err(Failure::Conflict)
     }
 }
+
+/// What a failed first connection means where waiting does not help: a wrong login, a certificate that cannot be
+/// believed, a missing right. Everything else is an outage, which passes.
+pub fn refusal(error: &sqlx::Error) -> Option<Coded> {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default();
+    let refused = |code, remedy| Some(Coded::refused(code, format!("the target refuses the sink: {error}"), remedy));
+    match (error, code.as_ref()) {
+        // invalid_authorization_specification, invalid_password
+        (_, "28000" | "28P01") => refused(
+            "SINK_DATABASE_NOT_AUTHENTICATED",
+            "check user and password (--database-url, --database-password-file) and the server's pg_hba.conf",
+        ),
+        (_, "42501") => refused(
+            "SINK_DATABASE_NOT_AUTHORIZED",
+            "give the role its rights: deploy/postgres/target-roles.sql has all of them",
+        ),
+        // A failed handshake comes as an I/O error; so does a file of certificates that is not there.
+        (sqlx::Error::Tls(_), _) => refused("SINK_DATABASE_TLS", TLS_REMEDY),
+        (sqlx::Error::Io(io), _) if matches!(io.kind(), ErrorKind::InvalidData | ErrorKind::NotFound) => {
+            refused("SINK_DATABASE_TLS", TLS_REMEDY)
+        }
+        _ => None,
+    }
+}
+
+const TLS_REMEDY: &str = "check that sslrootcert in --database-url is a file with the authority that issued the \
+                          server's certificate, that the certificate is valid for the host name in the URL, and that the \
+                          server has ssl=on";
 
 /// Deadlock, serialization failure, lock timeout: the same again may succeed at once.
 fn is_transient(error: &sqlx::Error) -> bool {

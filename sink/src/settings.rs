@@ -1,11 +1,12 @@
 //! Owns what an operator can set, and the check of it before anything is started.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use schemas::Topics;
-use service::configuration::{CLIENT_GUARANTEES, CONSUMER_GUARANTEES, Common};
-use service::{Coded, DatabaseUrl, KafkaTables};
+use service::configuration::{CLIENT_GUARANTEES, CONSUMER_GUARANTEES, Common, KafkaAccess};
+use service::{Coded, DatabaseUrl, KafkaTables, Secret};
 
 /// Flags of `sink run`; each is also a variable (`SINK_…`) and a key of the configuration file.
 #[derive(Debug, Clone, clap::Args)]
@@ -16,6 +17,9 @@ pub struct Arguments {
     /// Brokers to begin with, host:port separated by commas
     #[arg(long, value_name = "LIST")]
     pub bootstrap_servers: String,
+    /// How the brokers let the program in
+    #[command(flatten)]
+    pub access: KafkaAccess,
     /// Prefix of the processor's topics: PREFIX.deltas is read
     #[arg(long, value_name = "PREFIX")]
     pub topic_prefix: String,
@@ -23,9 +27,12 @@ pub struct Arguments {
     #[arg(long, value_name = "GROUP")]
     pub group_id: String,
     /// Target database, postgres://user:password@host:port/database; better given as a variable than as a flag, which
-    /// other users of the machine can see
+    /// other users of the machine can see. For TLS append ?sslmode=verify-full&sslrootcert=FILE
     #[arg(long, value_name = "URL")]
     pub database_url: DatabaseUrl,
+    /// File with the password of the user in that URL
+    #[arg(long, value_name = "FILE")]
+    pub database_password_file: Option<PathBuf>,
     /// Most records in one database transaction
     #[arg(long, default_value_t = 5_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub batch_records: u32,
@@ -49,6 +56,8 @@ pub struct Settings {
     pub group_id: String,
     /// Target database.
     pub database_url: DatabaseUrl,
+    /// The password there, unless it is in the URL.
+    pub database_password: Option<Secret>,
     /// Most records in one database transaction.
     pub batch_records: usize,
     /// How long the database may take for one step.
@@ -65,8 +74,9 @@ impl Settings {
     /// Checks flags and file.
     ///
     /// # Errors
-    /// `TOPIC_PREFIX_INVALID`, `CONFIG_PROTECTED_PROPERTY`, `CONFIG_EMPTY`.
-    pub fn new(arguments: &Arguments, kafka: KafkaTables) -> Result<Self, Coded> {
+    /// `TOPIC_PREFIX_INVALID`, `CONFIG_PROTECTED_PROPERTY`, `CONFIG_EMPTY`, `KAFKA_ACCESS_SETTING`,
+    /// `DATABASE_PASSWORD_FILE`.
+    pub fn new(arguments: &Arguments, mut kafka: KafkaTables) -> Result<Self, Coded> {
         let topics = Topics::new(&arguments.topic_prefix).map_err(|error| {
             let remedy = "give --topic-prefix the same value as the processor's";
             Coded::usage("TOPIC_PREFIX_INVALID", error.to_string(), remedy)
@@ -91,7 +101,12 @@ impl Settings {
                 ));
             }
         }
+        kafka.consumer = kafka.consumer.above(arguments.access.properties()?);
+        let database_password = arguments.database_password_file.as_deref().map(Secret::read).transpose();
         Ok(Self {
+            database_password: database_password.map_err(|what| {
+                Coded::usage("DATABASE_PASSWORD_FILE", what, "give --database-password-file a file with the password")
+            })?,
             topics,
             group_id: arguments.group_id.clone(),
             database_url: arguments.database_url.clone(),

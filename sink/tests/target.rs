@@ -53,7 +53,7 @@ impl Bench {
 
 async fn connect(url: &str) -> Target {
     let url: DatabaseUrl = url.parse().unwrap();
-    let options = postgres::options(&url).unwrap();
+    let options = postgres::options(&url, None).unwrap();
     Target::connect(&options, Duration::from_secs(30)).await.unwrap()
 }
 
@@ -179,7 +179,7 @@ async fn a_schema_made_by_a_newer_sink_is_refused() {
     .await
     .unwrap();
     let url: DatabaseUrl = Server::shared().url("newer").parse().unwrap();
-    let failure = Target::connect(&postgres::options(&url).unwrap(), Duration::from_secs(30)).await.unwrap_err();
+    let failure = Target::connect(&postgres::options(&url, None).unwrap(), Duration::from_secs(30)).await.unwrap_err();
     assert!(matches!(&failure, Failure::Refused(error) if error.code == "SINK_TARGET_NEWER"), "{failure:?}");
 }
 

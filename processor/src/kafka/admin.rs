@@ -16,6 +16,7 @@ use super::config;
 use super::context::Context;
 use super::errors::{is_transient, is_unknown_topic, refusal};
 use super::ffi::{TopicDescription, describe_topics};
+use super::rights;
 
 /// How long tombstones stay in a compacted changelog: a state directory left alone for longer than this must
 /// be restored from nothing, or deleted keys would come back.
@@ -211,6 +212,7 @@ pub fn provide(provision: &Provision) -> Result<Provided, Failure> {
             "register the connector (it creates the topic), or create the topic with the partitions it shall have",
         )
     })?;
+    rights::check([(&source, rights::OF_SOURCE)])?;
     let source_configuration = admin.configuration(&provision.source)?;
     check_source(&provision.source, &source_configuration)?;
     let source_partitions = count(&source)?;
@@ -220,11 +222,12 @@ pub fn provide(provision: &Provision) -> Result<Provided, Failure> {
     for spec in &specs {
         admin.ensure(spec, provision.replication_factor)?;
     }
+    let own: Vec<TopicDescription> = specs.iter().map(|spec| admin.described(&spec.name)).collect::<Result<_, _>>()?;
+    rights::check(own.iter().map(|topic| (topic, rights::of_own(&topic.name))))?;
     let mut delete_retention_ms = u64::MAX;
-    for spec in &specs {
+    for (spec, described) in specs.iter().zip(&own) {
         let found = admin.configuration(&spec.name)?;
-        let partitions = admin.described(&spec.name)?.partitions;
-        check(spec, partitions, &found)?;
+        check(spec, described.partitions, &found)?;
         if spec.cleanup == Cleanup::Compact {
             let retention = number(&found, "delete.retention.ms").and_then(|ms| u64::try_from(ms).ok());
             delete_retention_ms = delete_retention_ms.min(retention.unwrap_or(u64::MAX));

@@ -5,6 +5,7 @@
 //! settings over the operator's. Nothing here talks to a broker.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,14 +13,17 @@ use processor_engine::Topology;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use service::Coded;
-use service::configuration::{CLIENT_GUARANTEES, CONSUMER_GUARANTEES, KafkaTables, PRODUCER_GUARANTEES, Properties};
+use service::configuration::{
+    CLIENT_GUARANTEES, CONSUMER_GUARANTEES, KafkaAccess, KafkaTables, PRODUCER_GUARANTEES, Properties,
+};
 
 /// How long a broker waits before it aborts a transaction that its producer neither commits nor aborts. An
 /// orphan blocks `read_committed` readers of the touched partitions for that long.
 pub const DEFAULT_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// librdkafka properties passed through from the configuration file.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// librdkafka properties from the operator: how brokers are spoken to, and above that what the configuration file passes
+/// through. `Debug` shows the names only: values may be passwords.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ClientProperties {
     /// `[kafka.consumer]`: the group member and the changelog reader.
     pub consumer: BTreeMap<String, String>,
@@ -29,16 +33,28 @@ pub struct ClientProperties {
     pub admin: BTreeMap<String, String>,
 }
 
-/// Takes the operator's tables over, unless they touch what the guarantee depends on.
+impl fmt::Debug for ClientProperties {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |table: &BTreeMap<String, String>| table.keys().cloned().collect::<Vec<_>>();
+        let [consumer, producer, admin] = [&self.consumer, &self.producer, &self.admin].map(names);
+        write!(formatter, "ClientProperties(consumer: {consumer:?}, producer: {producer:?}, admin: {admin:?})")
+    }
+}
+
+/// Takes the operator's settings over, unless they touch what the guarantee depends on.
 ///
 /// # Errors
-/// `CONFIG_PROTECTED_PROPERTY`, naming the property.
-pub fn operator_properties(tables: &KafkaTables) -> Result<ClientProperties, Coded> {
+/// `CONFIG_PROTECTED_PROPERTY`, naming the property; `KAFKA_ACCESS_SETTING`.
+pub fn operator_properties(tables: &KafkaTables, access: &KafkaAccess) -> Result<ClientProperties, Coded> {
     tables.consumer.refuse(CLIENT_GUARANTEES.iter().chain(CONSUMER_GUARANTEES))?;
     tables.producer.refuse(CLIENT_GUARANTEES.iter().chain(PRODUCER_GUARANTEES))?;
     tables.admin.refuse(CLIENT_GUARANTEES)?;
-    let owned =
-        |properties: &Properties| properties.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    // One way to the brokers for all clients; a table may still say otherwise for its own.
+    let access = access.properties()?;
+    let owned = |properties: &Properties| {
+        let properties = properties.clone().above(access.clone());
+        properties.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    };
     Ok(ClientProperties {
         consumer: owned(&tables.consumer),
         producer: owned(&tables.producer),
@@ -149,7 +165,7 @@ impl Settings {
 }
 
 /// The client that creates and checks topics.
-pub(super) fn admin(bootstrap_servers: &str, client_id: &str, operator: &BTreeMap<String, String>) -> ClientConfig {
+pub(crate) fn admin(bootstrap_servers: &str, client_id: &str, operator: &BTreeMap<String, String>) -> ClientConfig {
     let mut config = base(bootstrap_servers, client_id);
     apply(&mut config, operator);
     config
@@ -274,6 +290,27 @@ mod tests {
             settings.properties.consumer.insert(key.into(), value.into());
         }
         let _reader: BaseConsumer = settings.reader().create().unwrap();
+    }
+
+    #[test]
+    fn every_client_is_let_in_by_the_same_settings_and_shows_none_of_them() {
+        let access = KafkaAccess {
+            kafka_security_protocol: Some(service::configuration::SecurityProtocol::SaslSsl),
+            kafka_sasl_mechanism: Some(service::configuration::SaslMechanism::ScramSha512),
+            kafka_user: Some("me".into()),
+            kafka_password: Some("hunter2".parse().unwrap()),
+            ..KafkaAccess::default()
+        };
+        let properties = operator_properties(&KafkaTables::default(), &access).unwrap();
+        let settings = Settings { properties, ..settings() };
+        let admin = admin("localhost:1", "admin", &settings.properties.admin);
+        for config in [settings.consumer(), settings.reader(), settings.queries(), settings.producer(0), admin] {
+            assert_eq!(config.get("security.protocol"), Some("sasl_ssl"));
+            assert_eq!(config.get("sasl.password"), Some("hunter2"));
+            config.create_native_config().unwrap();
+        }
+        let shown = format!("{settings:?}");
+        assert!(shown.contains("sasl.password") && !shown.contains("hunter2"), "{shown}");
     }
 
     #[test]

@@ -100,23 +100,7 @@ pub(super) fn is_unknown_topic(code: RDKafkaErrorCode) -> bool {
 
 /// A refusal for missing rights or a wrong login, if the code is one.
 pub(super) fn refusal(code: RDKafkaErrorCode, doing: &str, text: &str) -> Option<Failure> {
-    use RDKafkaErrorCode as Code;
-    match code {
-        Code::TopicAuthorizationFailed
-        | Code::GroupAuthorizationFailed
-        | Code::ClusterAuthorizationFailed
-        | Code::TransactionalIdAuthorizationFailed => Some(Failure::stop(
-            "KAFKA_NOT_AUTHORIZED",
-            format!("while {doing}: {text} ({code})"),
-            "grant the ACLs that docs/OPERATIONS.md lists for this principal, then start again",
-        )),
-        Code::Authentication | Code::SaslAuthenticationFailed => Some(Failure::stop(
-            "KAFKA_NOT_AUTHENTICATED",
-            format!("while {doing}: {text} ({code})"),
-            "check the security settings in [kafka.*] and the credentials, then start again",
-        )),
-        _ => None,
-    }
+    service_kafka::refusal(code, doing, text).map(super::stop)
 }
 
 /// What a failed transactional call means.

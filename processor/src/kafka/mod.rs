@@ -11,6 +11,7 @@
 //! - [`admin`]: topics at start: created or checked
 //! - [`errors`]: which error means what
 //! - `ffi`: the only module with `unsafe`
+//! - `rights`: which ACLs are needed, and which are missing
 //! - `poll`, `topics`, `watermarks`, `context`: shared parts
 
 pub mod admin;
@@ -23,6 +24,7 @@ mod ffi;
 mod poll;
 pub mod producer;
 pub mod reader;
+mod rights;
 mod topics;
 mod watermarks;
 
@@ -35,12 +37,14 @@ pub use reader::KafkaReader;
 
 use processor_engine::Failure;
 use rdkafka::error::KafkaError;
+use service::Coded;
 
 /// A client that librdkafka refuses to build: always the configuration.
 fn not_created(client: &str, error: &KafkaError) -> Failure {
-    Failure::stop(
-        "KAFKA_SETTING_REFUSED",
-        format!("the {client} could not be built: {error}"),
-        "correct the property in [kafka.consumer], [kafka.producer] or [kafka.admin]",
-    )
+    stop(service_kafka::setting_refused(client, error))
+}
+
+/// The engine's form of a refusal.
+fn stop(refused: Coded) -> Failure {
+    Failure::stop(refused.code, refused.what, refused.remedy)
 }

@@ -67,8 +67,8 @@ impl RegistryClient {
         }
         match &access.credentials {
             Credentials::None => &mut settings,
-            Credentials::Basic { user, password } => settings.set_basic_authorization(user, Some(password)),
-            Credentials::Token(token) => settings.set_token_authorization(token),
+            Credentials::Basic { user, password } => settings.set_basic_authorization(user, Some(password.expose())),
+            Credentials::Token(token) => settings.set_token_authorization(token.expose()),
         };
         let settings = settings.no_proxy().set_timeout(TIMEOUT).build_with(http);
         let unexpected = |error: SRCError| {

@@ -85,6 +85,13 @@ impl Properties {
         Self { table, entries }
     }
 
+    /// These properties above `others`, which count where these say nothing.
+    #[must_use]
+    pub fn above(mut self, mut others: BTreeMap<String, String>) -> Self {
+        others.append(&mut self.entries);
+        Self { entries: others, ..self }
+    }
+
     /// Name and value of every property, to be set on a client before the program's own.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.entries.iter().map(|(name, value)| (name.as_str(), value.as_str()))

@@ -11,6 +11,7 @@
 
 mod file;
 mod kafka;
+mod kafka_access;
 mod registry;
 mod secret;
 
@@ -23,8 +24,9 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
 
 pub use kafka::{CLIENT_GUARANTEES, CONSUMER_GUARANTEES, KafkaTables, PRODUCER_GUARANTEES, Properties, Protected};
+pub use kafka_access::{KafkaAccess, SaslMechanism, SecurityProtocol};
 pub use registry::{Credentials, RegistryAccess, SchemaRegistry};
-pub use secret::DatabaseUrl;
+pub use secret::{DatabaseUrl, Secret};
 
 use crate::errors::Coded;
 

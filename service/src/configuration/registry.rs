@@ -7,6 +7,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::secret::Secret;
 use crate::errors::Coded;
 
 /// The flags of a schema registry; flatten them into the program's own.
@@ -52,18 +53,18 @@ pub enum Credentials {
         /// The user.
         user: String,
         /// The password.
-        password: String,
+        password: Secret,
     },
     /// A bearer token.
-    Token(String),
+    Token(Secret),
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => formatter.write_str("None"),
-            Self::Basic { user, .. } => write!(formatter, "Basic({user}:***)"),
-            Self::Token(_) => formatter.write_str("Token(***)"),
+            Self::Basic { user, password } => write!(formatter, "Basic({user}:{password})"),
+            Self::Token(token) => write!(formatter, "Token({token})"),
         }
     }
 }
@@ -87,14 +88,7 @@ impl SchemaRegistry {
             };
         };
         let urls = urls.split(',').map(|url| checked(url.trim())).collect::<Result<Vec<_>, _>>()?;
-        let secret = |path: &Path, flag: &str| {
-            let text = std::fs::read_to_string(path).map_err(|error| unreadable(flag, path, &error))?;
-            let text = text.trim_end_matches(['\r', '\n']);
-            if text.is_empty() {
-                return Err(wrong(format!("{flag}: {} is empty", path.display())));
-            }
-            Ok(text.to_owned())
-        };
+        let secret = |path: &Path, flag: &str| Secret::read(path).map_err(|error| wrong(format!("{flag}: {error}")));
         let Self { schema_registry_user, schema_registry_password_file, schema_registry_token_file, .. } = self;
         let credentials = match (schema_registry_user, schema_registry_password_file, schema_registry_token_file) {
             (None, None, None) => Credentials::None,
@@ -173,11 +167,11 @@ mod tests {
             ..registry("http://one")
         };
         let access = user.access().unwrap().unwrap();
-        assert_eq!(access.credentials, Credentials::Basic { user: "me".into(), password: "hunter2".into() });
+        assert_eq!(access.credentials, Credentials::Basic { user: "me".into(), password: "hunter2".parse().unwrap() });
         assert!(!format!("{access:?} {user:?}").contains("hunter2"));
         let token = SchemaRegistry { schema_registry_token_file: Some(file.clone()), ..registry("http://one") };
         let access = token.access().unwrap().unwrap();
-        assert_eq!(access.credentials, Credentials::Token("hunter2".into()));
+        assert_eq!(access.credentials, Credentials::Token("hunter2".parse().unwrap()));
         assert!(!format!("{access:?}").contains("hunter2"));
         std::fs::write(&file, "\n").unwrap();
         assert!(token.access().unwrap_err().what.contains("is empty"));

@@ -1,8 +1,51 @@
-//! Owns texts that must not be shown: a database URL can be printed, its password cannot.
+//! Owns texts that must not be shown: a secret never, a database URL without its password.
 
 use std::convert::Infallible;
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
+
+/// A password, a token or the like: `Debug` and `Display` show three stars.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text, for the library that needs it only.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Reads a file, without the line breaks at its end.
+    ///
+    /// # Errors
+    /// In half a sentence, naming the file and never its content.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{shown} cannot be read: {error}"))?;
+        let text = text.trim_end_matches(['\r', '\n']);
+        if text.is_empty() { Err(format!("{shown} is empty")) } else { Ok(Self(text.to_owned())) }
+    }
+}
+
+impl FromStr for Secret {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("***")
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("***")
+    }
+}
 
 /// A database URL whose `Debug` and `Display` mask the password.
 ///

@@ -135,7 +135,7 @@ fn write_archives(archives: &Path) -> Result<()> {
     let launch = |name: &str| Launch::in_directory(name, home, false);
     fs::create_dir_all(home.join("logs"))?;
     fs::create_dir_all(home.join("pids"))?;
-    let ports = [BrokerPorts { client: Port::reserve()?, controller: Port::reserve()?, proxied: None }];
+    let ports = [BrokerPorts { client: Port::reserve()?, controller: Port::reserve()?, proxied: None, secured: None }];
     let [BrokerPorts { client, .. }] = &ports;
     let bootstrap = format!("127.0.0.1:{}", client.number());
     let mut brokers = kafka::brokers(home, &jvm, &ports, 512, &[], launch)?;

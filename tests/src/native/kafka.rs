@@ -16,6 +16,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 use super::jvm::{BROKER, Jvm};
 use super::ports::Port;
+use super::secured::{self, SecuredPorts};
 use super::server::{Launch, Server};
 use crate::stack::{HEALTHY_WITHIN, wait_until};
 
@@ -30,6 +31,7 @@ pub(super) struct BrokerPorts {
     pub(super) client: Port,
     pub(super) controller: Port,
     pub(super) proxied: Option<ProxiedPorts>,
+    pub(super) secured: Option<SecuredPorts>,
 }
 
 /// A further listener of a broker: where it listens, and where it says that it is.
@@ -61,8 +63,13 @@ pub(super) fn brokers(
         fs::create_dir_all(&home)?;
         let properties = home.join("server.properties");
         fs::write(&properties, server_properties(node, ports, &home, overrides)?)?;
+        let secure = ports.iter().any(|ports| ports.secured.is_some());
         if !home.join("data/meta.properties").exists() {
-            let arguments = ["format", "-t", CLUSTER_ID, "-c", &properties.display().to_string()].map(str::to_owned);
+            let mut arguments =
+                ["format", "-t", CLUSTER_ID, "-c", &properties.display().to_string()].map(str::to_owned).to_vec();
+            if secure {
+                arguments.extend(secured::format_arguments());
+            }
             let mut command = Command::new(&jvm.java);
             command.args(jvm.arguments(128, "kafka.tools.StorageTool", &arguments)).current_dir(&home);
             formatting.push(std::thread::spawn(move || command.output()));
@@ -71,6 +78,9 @@ pub(super) fn brokers(
         launch.program.clone_from(&jvm.java);
         launch.arguments = jvm.arguments(heap_mb, BROKER, &[properties.display().to_string()]);
         launch.directory = home;
+        if secure {
+            launch.environment.push(secured::java_options(directory));
+        }
         servers.push(Server::new(launch)?);
     }
     for format in formatting {
@@ -100,14 +110,15 @@ fn server_properties(
         let listener = |port: &Port| format!("PROXIED://127.0.0.1:{},", port.number());
         (listener(&proxied.listener), listener(&proxied.advertised))
     });
+    let (secured, secured_advertised) = own.secured.as_ref().map_or_else(Default::default, SecuredPorts::listeners);
     let mut text = format!(
         "process.roles=broker,controller
 node.id={node}
 controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
-listeners={proxied}PLAINTEXT://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners={advertised}PLAINTEXT://127.0.0.1:{client}
-listener.security.protocol.map=PROXIED:PLAINTEXT,PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners={proxied}{secured}PLAINTEXT://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners={advertised}{secured_advertised}PLAINTEXT://127.0.0.1:{client}
+listener.security.protocol.map=PROXIED:PLAINTEXT,SASL:SASL_SSL,TLS:SSL,PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
 default.replication.factor={replication}
@@ -128,6 +139,9 @@ transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
         controller = own.controller.number(),
         data = home.join("data").display(),
     );
+    if own.secured.is_some() {
+        text.push_str(&secured::broker_properties(home.parent().unwrap_or(home)));
+    }
     for (name, value) in overrides {
         writeln!(text, "{name}={value}")?;
     }
@@ -169,7 +183,12 @@ mod tests {
 
     fn properties(brokers: u16) -> String {
         let ports: Vec<_> = (0..brokers)
-            .map(|n| BrokerPorts { client: Port::fixed(1000 + n), controller: Port::fixed(2000 + n), proxied: None })
+            .map(|n| BrokerPorts {
+                client: Port::fixed(1000 + n),
+                controller: Port::fixed(2000 + n),
+                proxied: None,
+                secured: None,
+            })
             .collect();
         server_properties(1, &ports, Path::new("/stack"), &[("log.segment.bytes".into(), "1048576".into())]).unwrap()
     }

@@ -8,6 +8,7 @@
 //! - `provision`: getting the servers onto the machine
 //! - `jvm`: how Java servers are run and made to start fast
 //! - `kafka`, `connect`, `postgres`, `registry`: configuration and readiness of each kind of server
+//! - `secured`: certificates, logins and rights, for a stack whose programs have to show who they are
 //! - `server`, `identity`, `spawner`: one process, which process a pid file means, who starts it
 //! - `program`: processors and sinks beside the servers
 //! - `shared`: one stack for all tests of a test binary
@@ -30,6 +31,7 @@ mod progress;
 mod provision;
 mod recorded;
 mod registry;
+mod secured;
 mod server;
 mod shared;
 mod spawner;
@@ -38,5 +40,6 @@ mod stack;
 pub use options::{FixedPorts, NativeOptions};
 pub use paths::default_up_directory;
 pub use recorded::{GUIDE, Recorded, end, end_all, recorded};
+pub use secured::{Login, SecureStack};
 pub use shared::{shared_brokers, shared_full};
 pub use stack::NativeStack;

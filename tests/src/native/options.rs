@@ -51,6 +51,7 @@ pub struct NativeOptions {
     pub(super) directory: Option<PathBuf>,
     pub(super) ports: Option<FixedPorts>,
     pub(super) proxied: bool,
+    pub(super) secured: bool,
 }
 
 impl NativeOptions {
@@ -70,6 +71,7 @@ impl NativeOptions {
             directory: None,
             ports: None,
             proxied: false,
+            secured: false,
         }
     }
 
@@ -97,6 +99,14 @@ impl NativeOptions {
     #[must_use]
     pub const fn with_proxied_listener(mut self) -> Self {
         self.proxied = true;
+        self
+    }
+
+    /// Gives the servers certificates, the brokers further listeners for secured clients, and an authorizer; see
+    /// [`super::SecureStack`], which starts such a stack.
+    #[must_use]
+    pub(super) const fn secured(mut self) -> Self {
+        self.secured = true;
         self
     }
 

@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use super::provision;
+use super::secured;
 use super::server::{Launch, Server};
 use crate::client::Sql;
 use crate::stack::{HEALTHY_WITHIN, wait_until};
@@ -51,6 +52,7 @@ pub(super) fn server(directory: &Path, name: &str, port: u16, mut launch: Launch
         // Killed processes lose nothing without fsync, only power cuts do; and initial loads take a fraction of the time.
         .chain(setting("fsync", "off"))
         .chain(setting("shared_buffers", "64MB"))
+        .chain(secured::database_settings(directory).into_iter().flat_map(|(name, value)| setting(name, &value)))
         .collect();
     launch.directory = home;
     launch.user = user;

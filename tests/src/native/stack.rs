@@ -20,6 +20,7 @@ use super::options::{Compiler, NativeOptions};
 use super::ports::Port;
 use super::progress::tell;
 use super::registry::RegistryPorts;
+use super::secured::{self, SecuredPorts};
 use super::server::{Launch, Server};
 use super::{connect, kafka, paths, postgres, program, provision, registry};
 use crate::proxy::{Proxy, Route};
@@ -66,12 +67,14 @@ impl Ports {
                     client: Port::fixed(*port),
                     controller: Port::fixed(port + 100),
                     proxied: None,
+                    secured: None,
                 })
                 .collect(),
             None => (0..options.brokers)
                 .map(|_| {
                     let proxied = if options.proxied { Some(ProxiedPorts::reserve()?) } else { None };
-                    Ok(BrokerPorts { client: Port::reserve()?, controller: Port::reserve()?, proxied })
+                    let secured = if options.secured { Some(SecuredPorts::reserve()?) } else { None };
+                    Ok(BrokerPorts { client: Port::reserve()?, controller: Port::reserve()?, proxied, secured })
                 })
                 .collect::<Result<_>>()?,
         };
@@ -130,6 +133,11 @@ impl NativeStack {
         Proxy::start((1..).zip(&self.ports.brokers).map(route).collect::<Result<_>>()?)
     }
 
+    /// Ports of the first broker's secured listeners.
+    pub(super) fn secured_ports(&self) -> Result<&SecuredPorts> {
+        self.ports.brokers.first().and_then(|ports| ports.secured.as_ref()).context("this stack is not secured")
+    }
+
     pub(super) fn start_with(options: &NativeOptions) -> Result<Self> {
         let began = Instant::now();
         provision::check_helpers()?;
@@ -151,6 +159,9 @@ impl NativeStack {
             stays_up: options.directory.is_some(),
             _janitor: janitor,
         };
+        if options.secured {
+            secured::make_files(&stack.directory)?;
+        }
         tell(format_args!("starting servers in {}", stack.directory.display()));
         stack.servers = stack.start_servers(options)?;
         tell(format_args!("all healthy after {:.1} s", began.elapsed().as_secs_f32()));

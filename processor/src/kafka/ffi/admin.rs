@@ -10,7 +10,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka_sys as sys;
 
 use super::events::Event;
-use super::{Element, NativeError, copy_elements, millis, owned};
+use super::{Element, NativeError, copy_elements, millis, outcome, owned};
 
 /// What a broker says about one topic.
 #[derive(Debug, Clone)]
@@ -23,8 +23,33 @@ pub(in crate::kafka) struct TopicDescription {
     pub(in crate::kafka) partitions: usize,
     /// Partitions without a leader.
     pub(in crate::kafka) leaderless: usize,
+    /// What this principal may do with the topic (everything where brokers check no rights); `None` where they do not tell.
+    pub(in crate::kafka) allowed: Option<Vec<Operation>>,
     /// Set when the topic could not be described, for example because there is none.
     pub(in crate::kafka) error: Option<NativeError>,
+}
+
+/// A right on a topic that this program needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::kafka) enum Operation {
+    Read,
+    Write,
+    Delete,
+    DescribeConfigs,
+}
+
+impl Operation {
+    /// `None` for one that nothing here needs.
+    fn of(operation: sys::rd_kafka_AclOperation_t) -> Option<Self> {
+        use sys::rd_kafka_AclOperation_t as Native;
+        match operation {
+            Native::RD_KAFKA_ACL_OPERATION_READ => Some(Self::Read),
+            Native::RD_KAFKA_ACL_OPERATION_WRITE => Some(Self::Write),
+            Native::RD_KAFKA_ACL_OPERATION_DELETE => Some(Self::Delete),
+            Native::RD_KAFKA_ACL_OPERATION_DESCRIBE_CONFIGS => Some(Self::DescribeConfigs),
+            _ => None,
+        }
+    }
 }
 
 /// A queue of our own for answers to administrative requests of one kind.
@@ -98,6 +123,8 @@ pub(in crate::kafka) fn describe_topics<C: ClientContext>(
     unsafe {
         let collection = sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
         let options = options(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, timeout);
+        // Refused for other kinds of requests only; null is success.
+        let _ = outcome(sys::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1));
         sys::rd_kafka_DescribeTopics(client.native_ptr(), collection, options, answers.0.as_ptr());
         sys::rd_kafka_AdminOptions_destroy(options);
         sys::rd_kafka_TopicCollection_destroy(collection);
@@ -192,7 +219,11 @@ unsafe fn describe(topic: *const sys::rd_kafka_TopicDescription_t) -> TopicDescr
             leader.is_null() || sys::rd_kafka_Node_id(leader) < 0
         });
         let leaderless = leaderless.count();
+        let mut rights = 0;
+        let allowed = sys::rd_kafka_TopicDescription_authorized_operations(topic, &raw mut rights);
+        let allowed = (!allowed.is_null()).then(|| std::slice::from_raw_parts(allowed, rights));
         TopicDescription {
+            allowed: allowed.map(|all| all.iter().filter_map(|operation| Operation::of(*operation)).collect()),
             name: owned(sys::rd_kafka_TopicDescription_name(topic)),
             id: if id.is_null() { String::new() } else { owned(sys::rd_kafka_Uuid_base64str(id)) },
             partitions: count,

@@ -17,7 +17,7 @@ mod admin;
 mod events;
 mod produce;
 
-pub(super) use admin::{AdminQueue, TopicDescription, describe_topics};
+pub(super) use admin::{AdminQueue, Operation, TopicDescription, describe_topics};
 pub(super) use events::{ConsumerError, Kind, Parts, Poller};
 pub(super) use produce::{Outbox, Outgoing};
 
