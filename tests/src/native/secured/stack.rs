@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -232,6 +232,10 @@ impl Stack for SecureStack {
             spec = spec.flag("--log-level", "trace");
         }
         self.native.run(&spec)
+    }
+
+    fn shared_directory(&self) -> &Path {
+        self.native.shared_directory()
     }
 
     fn state_directory(&self, program_name: &str) -> PathBuf {

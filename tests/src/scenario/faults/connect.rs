@@ -95,7 +95,7 @@ pub fn snapshots_on_demand(stack: &dyn Stack) -> Result<()> {
     super::super::live::write_rows(&source, 1, ROWS)?;
     trial.progress(20)?;
     until_sent(&mut trial, 3_000)?;
-    trial.until("the connector to have sent all rows", |trial| Ok(records(&trial.job)? >= i64::from(ROWS)))?;
+    trial.until_reached("records of the input", i64::from(ROWS), |trial| records(&trial.job))?;
     ask_for(&source, "blocking")?;
     until_sent(&mut trial, 5_000)?;
     killed_and_started(stack, &mut trial)?;
@@ -183,12 +183,12 @@ fn until_snapshot_records(trial: &mut Trial<'_>, kind: &str, least: usize) -> Re
 }
 
 /// How many records the input holds.
-fn records(job: &Job<'_>) -> Result<i64> {
+pub(super) fn records(job: &Job<'_>) -> Result<i64> {
     Ok(job.kafka.log_ends(INPUT)?.values().map(|(start, _, end)| end - start).sum())
 }
 
 /// Waits until the connector has sent so many records more.
 pub(super) fn until_sent(trial: &mut Trial<'_>, more: i64) -> Result<()> {
     let goal = records(&trial.job)? + more;
-    trial.until(format!("{more} further records in the input"), |trial| Ok(records(&trial.job)? >= goal))
+    trial.until_reached("records of the input", goal, |trial| records(&trial.job))
 }

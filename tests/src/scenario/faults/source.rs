@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::super::Job;
 use super::connect::until_sent;
 use super::recovery::Output;
 use super::shop::{CONNECTOR, SHORT_OUTAGE, connect, source, trial};
@@ -12,6 +13,9 @@ use crate::stack::{Component, Stack};
 
 /// Longer than Connect takes to be killed, started and to take its snapshot.
 const LONG_TRANSACTION: Duration = Duration::from_secs(45);
+
+/// Records that are under way while the load goes on.
+const HARDLY_ANY: i64 = 2_000;
 
 /// Killed (−9) in the middle of transactions; the connector's task fails and is restarted, as an operator would.
 pub fn killed_under_load(stack: &dyn Stack) -> Result<()> {
@@ -50,14 +54,28 @@ pub fn long_and_large_transactions(stack: &dyn Stack) -> Result<()> {
     ];
     let database = source(stack)?;
     for (round, statement) in large.iter().enumerate() {
-        database.execute(statement)?;
-        until_sent(&mut trial, 10_000)?;
+        let changed = i64::try_from(database.execute(statement)?)?;
         if round == 1 {
+            until_sent(&mut trial, changed / 10)?;
             killed(stack, &mut trial)?;
+            // Some of it may have been sent, and its offsets stored, before the kill.
+            until_sent(&mut trial, changed / 2)?;
+        } else {
+            until_sent(&mut trial, changed / 10 * 9)?;
         }
     }
-    trial.progress(150)?;
+    trial.until_reached("records still to be consumed, below zero", -HARDLY_ANY, |trial| Ok(-lag(&trial.job)?))?;
     trial.finish()
+}
+
+/// How many records of the input the group has not committed yet.
+fn lag(job: &Job<'_>) -> Result<i64> {
+    let offsets = job.kafka.group_offsets(job.application_id(), &job.source_topic)?;
+    let ends = job.kafka.log_ends(&job.source_topic)?;
+    let behind = |(partition, (_, _, end)): (i32, (i64, i64, i64))| {
+        end - offsets.get(&partition).map_or(0, |committed| committed.offset)
+    };
+    Ok(ends.into_iter().map(behind).sum())
 }
 
 /// Writes, waits, changes and deletes in one transaction, in a thread of its own.

@@ -141,6 +141,19 @@ impl<'a> Trial<'a> {
         came.with_context(|| self.logs())
     }
 
+    /// Waits until a number has come to its goal; gives up only when it has stopped growing.
+    pub fn until_reached(&mut self, what: &str, goal: i64, measure: impl Fn(&Self) -> Result<i64>) -> Result<()> {
+        let mut now = measure(self)?;
+        while now < goal {
+            let before = now;
+            self.until(format!("{what}: {goal}, after {before}"), |trial| {
+                now = measure(trial)?;
+                Ok(now > before)
+            })?;
+        }
+        Ok(())
+    }
+
     /// Lets time pass while a fault lasts: its length is part of the fault.
     pub fn for_the_length_of(&mut self, fault: Duration) -> Result<()> {
         let deadline = std::time::Instant::now() + fault;
