@@ -199,8 +199,8 @@ fn rights(job: &Job<'_>) -> Vec<Right> {
             "Write",
             &["Write on the transactional ids"],
         ),
-        right(sink, &["--topic", &deltas], "Read", &["topic", &deltas]),
-        right(sink, &["--topic", &control], "Read", &["topic", &control]),
+        right(sink, &["--topic", &deltas], "Read", &["Read on topic", &deltas]),
+        right(sink, &["--topic", &control], "Read", &["Read on topic", &control]),
         right(
             sink,
             &["--group", &job.sink_group(), "--resource-pattern-type", "prefixed"],
