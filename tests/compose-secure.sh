@@ -41,7 +41,10 @@ wait_equal() {
   say "source and target agree: $1"
 }
 
-compose up -d
+compose up -d || {
+  compose logs --tail=30 secrets create-topics >&2
+  fail SECURE-START "the stack does not come up" "see the logs above"
+}
 until sql db goods_db "SELECT 1 FROM orders.transactions LIMIT 1" >/dev/null 2>&1; do
   [ "$SECONDS" -lt "$WAIT_SECONDS" ] || fail SECURE-TIMEOUT "the source does not come up" "compose logs db"
   sleep 1

@@ -57,7 +57,7 @@ fn announce(kafka: &Kafka, tables: &KafkaTables, control: Control) -> Result<(),
         Coded::refused("CONTROL_NOT_WRITTEN", what, "check --bootstrap-servers and --topic-prefix; then say it again")
     };
     let first = crate::kafka::config::admin(&kafka.bootstrap_servers, "operator", &properties.admin);
-    if let Reached::NotYet(reason) = service_kafka::reach(&first, PATIENCE)? {
+    if let Reached::NotYet(reason) = service_kafka::reach(&first, &[], PATIENCE)? {
         return Err(failed(format!("no broker answers: {reason}")));
     }
     let producer: BaseProducer<Acknowledged> = config

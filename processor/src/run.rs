@@ -160,7 +160,7 @@ fn provide_topics(
 fn reach_brokers(provision: &Provision, shutdown: &Shutdown) -> Result<bool, Coded> {
     let config = crate::kafka::config::admin(&provision.bootstrap_servers, "first", &provision.properties);
     while !shutdown.requested() {
-        match service_kafka::reach(&config, REACH_PATIENCE)? {
+        match service_kafka::reach(&config, &[], REACH_PATIENCE)? {
             Reached::Yes => return Ok(true),
             Reached::NotYet(reason) => tracing::warn!(reason, "no broker answers yet; trying again"),
         }

@@ -106,8 +106,10 @@ fn run(settings: &Settings, http: &str) -> Result<(), Coded> {
 /// Waits until a broker has let the sink in, for as long as it takes; a refusal is an error. `false`: told to stop
 /// meanwhile.
 fn reach_brokers(settings: &Settings, shutdown: &Shutdown) -> Result<bool, Coded> {
+    let mut topics = vec![settings.topics.deltas.as_str(), &settings.topics.control];
+    topics.extend(settings.transaction_log.then_some(settings.topics.transactions.as_str()));
     while !shutdown.requested() {
-        match service_kafka::reach(&settings.consumer(&settings.group_id), REACH_PATIENCE)? {
+        match service_kafka::reach(&settings.consumer(&settings.group_id), &topics, REACH_PATIENCE)? {
             Reached::Yes => return Ok(true),
             Reached::NotYet(reason) => tracing::warn!(reason, "no broker answers yet; trying again"),
         }

@@ -199,8 +199,8 @@ fn rights(job: &Job<'_>) -> Vec<Right> {
             "Write",
             &["Write on the transactional ids"],
         ),
-        right(sink, &["--topic", &deltas], "Read", &["topic", &deltas]),
-        right(sink, &["--topic", &control], "Read", &["topic", &control]),
+        right(sink, &["--topic", &deltas], "Read", &["Read on topic", &deltas]),
+        right(sink, &["--topic", &control], "Read", &["Read on topic", &control]),
         right(
             sink,
             &["--group", &job.sink_group(), "--resource-pattern-type", "prefixed"],
@@ -246,6 +246,8 @@ fn with_any_one_right_missing_the_program_names_it_and_ends() -> Result<()> {
 
 #[test]
 fn help_shows_no_secret_of_a_variable() -> Result<()> {
+    // The search itself finds one.
+    ensure!(stack()?.ensure_no_secret("a text", "user=sink password=pw-of-the-sink-Zx4").is_err());
     let job = Job::new(stack()?, "help")?;
     let variable = |spec: ProgramSpec, name: &str| spec.env(name, "pw-of-the-processor-Kq7").switch("--help");
     let sink = variable(job.sink(0)?, "SINK_KAFKA_PASSWORD")

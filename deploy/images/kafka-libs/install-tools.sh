@@ -13,6 +13,7 @@ tool() { # tool NAME MAIN-CLASS
 }
 
 tool kafka-topics.sh org.apache.kafka.tools.TopicCommand
+tool kafka-acls.sh org.apache.kafka.tools.AclCommand
 tool kafka-configs.sh kafka.admin.ConfigCommand
 tool kafka-broker-api-versions.sh org.apache.kafka.tools.BrokerApiVersionsCommand
 tool kafka-consumer-groups.sh org.apache.kafka.tools.consumer.group.ConsumerGroupCommand

@@ -17,6 +17,8 @@ use service::Coded;
 
 /// One question to the brokers.
 const QUESTION: Duration = Duration::from_millis(500);
+/// One question about a topic, to brokers that have answered before.
+const TOPIC_QUESTION: Duration = Duration::from_secs(5);
 /// How long another broker may still let the program in after one has refused to.
 const AFTER_A_REFUSAL: Duration = Duration::from_secs(3);
 
@@ -29,12 +31,13 @@ pub enum Reached {
     NotYet(String),
 }
 
-/// Asks the brokers of `config` for anything, for at most `patience`.
+/// Asks the brokers of `config` for anything, for at most `patience`; then whether `topics`, which need not exist, may be
+/// read. (librdkafka does not report a topic that may not even be described to a consumer which was assigned it.)
 ///
 /// # Errors
-/// `KAFKA_NOT_AUTHENTICATED`, `KAFKA_TLS`: they are there and waiting does not help. `KAFKA_SETTING_REFUSED`: librdkafka
-/// refuses a property.
-pub fn reach(config: &ClientConfig, patience: Duration) -> Result<Reached, Coded> {
+/// `KAFKA_NOT_AUTHENTICATED`, `KAFKA_TLS`, `KAFKA_NOT_AUTHORIZED`: they are there and waiting does not help.
+/// `KAFKA_SETTING_REFUSED`: librdkafka refuses a property.
+pub fn reach(config: &ClientConfig, topics: &[&str], patience: Duration) -> Result<Reached, Coded> {
     let mut config = config.clone();
     // A member of no group: it only asks.
     for unused in ["group.id", "group.instance.id", "statistics.interval.ms"] {
@@ -45,7 +48,7 @@ pub fn reach(config: &ClientConfig, patience: Duration) -> Result<Reached, Coded
     let began = Instant::now();
     let mut refused_at = None;
     loop {
-        let Err(error) = client.fetch_metadata(None, QUESTION) else { return Ok(Reached::Yes) };
+        let Err(error) = client.fetch_metadata(None, QUESTION) else { return may_read(&client, topics) };
         serve(&client);
         let heard = client.context().heard();
         if let Some(reason) = &heard.refusal {
@@ -58,6 +61,21 @@ pub fn reach(config: &ClientConfig, patience: Duration) -> Result<Reached, Coded
             return Ok(Reached::NotYet(heard.last.unwrap_or_else(|| said(&error))));
         }
     }
+}
+
+/// Refuses when one of the topics may not be described, which the right to read includes.
+fn may_read(client: &BaseConsumer<Listener>, topics: &[&str]) -> Result<Reached, Coded> {
+    for topic in topics {
+        let metadata = match client.fetch_metadata(Some(topic), TOPIC_QUESTION) {
+            Ok(metadata) => metadata,
+            Err(error) => return Ok(Reached::NotYet(said(&error))),
+        };
+        let refused = metadata.topics().iter().filter_map(|found| found.error().map(RDKafkaErrorCode::from));
+        if refused.into_iter().any(|code| code == RDKafkaErrorCode::TopicAuthorizationFailed) {
+            return Err(not_authorized(&format!("this principal lacks the right Read on topic {topic}")));
+        }
+    }
+    Ok(Reached::Yes)
 }
 
 /// Hands everything that is queued to the listener. A poll serves one event and gives nothing back for a log line; lines come
@@ -226,7 +244,7 @@ mod tests {
     fn a_refused_property_is_named_without_its_value() {
         let mut config = ClientConfig::new();
         config.set("sasl.passwort", "hunter2");
-        let error = reach(&config, Duration::ZERO).unwrap_err();
+        let error = reach(&config, &[], Duration::ZERO).unwrap_err();
         assert_eq!(error.code, "KAFKA_SETTING_REFUSED");
         assert!(error.what.contains("sasl.passwort") && !error.to_string().contains("hunter2"), "{error}");
     }
@@ -236,6 +254,6 @@ mod tests {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", format!("127.0.0.1:{port}"));
-        assert!(matches!(reach(&config, Duration::ZERO), Ok(Reached::NotYet(_))));
+        assert!(matches!(reach(&config, &[], Duration::ZERO), Ok(Reached::NotYet(_))));
     }
 }
