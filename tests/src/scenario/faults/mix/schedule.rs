@@ -146,7 +146,7 @@ const OF_BROKERS: [Card; 8] = [
 ];
 
 /// One fault in so many, where there is a choice, is one of brokers.
-const BROKERS_IN: u8 = 4;
+const BROKERS_IN: u8 = 3;
 
 /// The faults of a mix of this length, in the order of their begin; each is over by its end.
 pub(super) fn plan(seed: u64, cast: &Cast, length: Duration) -> Vec<Planned> {
@@ -178,9 +178,8 @@ struct Table<'a> {
     cast: &'a Cast,
     random: Rng,
     free: BTreeMap<Victim, Millis>,
-    /// Played in order, or those that take all brokers at once would wait for ever.
+    /// Dealt again only when all are gone, or those that take all brokers at once would wait for ever.
     of_brokers: Vec<Card>,
-    /// Any that can be played is.
     of_others: Vec<Card>,
 }
 
@@ -205,21 +204,24 @@ impl Table<'_> {
     }
 
     fn draw_of_brokers(&mut self, at: Millis) -> Option<(Fault, Range<Millis>)> {
-        let card = *self.of_brokers.last()?;
-        let drawn = self.play(card, at)?;
-        self.of_brokers.pop();
-        Some(drawn)
+        let mut deck = std::mem::take(&mut self.of_brokers);
+        let drawn = self.draw_of(&mut deck, at);
+        self.of_brokers = deck;
+        drawn
     }
 
     fn draw_of_others(&mut self, at: Millis) -> Option<(Fault, Range<Millis>)> {
-        for place in 0..self.of_others.len() {
-            let card = *self.of_others.get(place)?;
-            if let Some(drawn) = self.play(card, at) {
-                self.of_others.remove(place);
-                return Some(drawn);
-            }
-        }
-        None
+        let mut deck = std::mem::take(&mut self.of_others);
+        let drawn = self.draw_of(&mut deck, at);
+        self.of_others = deck;
+        drawn
+    }
+
+    /// The first card that can be played.
+    fn draw_of(&mut self, deck: &mut Vec<Card>, at: Millis) -> Option<(Fault, Range<Millis>)> {
+        let (place, drawn) = deck.iter().enumerate().find_map(|(place, card)| Some((place, self.play(*card, at)?)))?;
+        deck.remove(place);
+        Some(drawn)
     }
 
     /// `None` if it hits somebody who is down already, or has only just come back.
@@ -429,6 +431,19 @@ mod tests {
         for seed in 0..50 {
             assert!(kinds(seed, 120) >= all / 2, "seed {seed}: {}", kinds(seed, 120));
             assert_eq!(kinds(seed, 600), all, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn two_minutes_hurt_brokers_too() {
+        let is_of_brokers = |planned: &Planned| {
+            let is_broker = |victim: &Victim| matches!(victim, Victim::Server(Component::Broker(_)));
+            planned.fault.victims(&cast()).iter().any(is_broker)
+        };
+        for seed in 0..50 {
+            let planned = plan(seed, &cast(), Duration::from_secs(120));
+            let count = planned.iter().filter(|planned| is_of_brokers(planned)).count();
+            assert!(count >= 2, "seed {seed}: {count}");
         }
     }
 
