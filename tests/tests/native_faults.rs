@@ -99,13 +99,13 @@ fn a_call_that_never_returns_ends_the_process_with_its_code_and_costs_no_change(
 
 #[test]
 #[ignore = "make faults"]
-fn a_zombie_with_local_movements_only_is_fenced_by_the_offsets_of_every_touched_partition() -> Result<()> {
+fn a_zombie_with_local_movements_only_adds_nothing() -> Result<()> {
     zombie::asleep_with_local_movements(shared()?)
 }
 
 #[test]
 #[ignore = "make faults"]
-fn a_zombie_with_a_sweep_chunk_only_is_fenced() -> Result<()> {
+fn a_zombie_with_a_sweep_chunk_only_adds_nothing() -> Result<()> {
     zombie::asleep_with_a_sweep_chunk(shared()?)
 }
 
