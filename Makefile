@@ -64,7 +64,7 @@ check: toolchain ## Formatting, lints, and licences where cargo-deny is installe
 audit: ## Known vulnerabilities of dependencies, from the network (cargo install --locked cargo-deny)
 	cargo deny --all-features check advisories
 
-sbom: ## The dependencies of both programs as CycloneDX, beside their Cargo.toml (cargo install --locked cargo-cyclonedx)
+sbom: ## Dependencies of each crate as CycloneDX: processor/processor.cdx.json, sink/sink.cdx.json … (cargo install --locked cargo-cyclonedx)
 	cargo cyclonedx --format json --all-features --target x86_64-unknown-linux-gnu
 
 bench: release ## Measures beside Kafka Streams and a raw copy, prints ratios and targets (BENCH=--only=…; bench --help)
