@@ -58,6 +58,7 @@ fn proxied() -> Result<(MutexGuard<'static, NativeStack>, Proxy)> {
 }
 
 #[test]
+#[ignore = "make faults"]
 fn processors_killed_again_and_again_count_each_change_once() -> Result<()> {
     processor::killed_repeatedly(shared()?)
 }
@@ -210,6 +211,7 @@ fn a_target_that_lost_its_last_commits_catches_up() -> Result<()> {
 }
 
 #[test]
+#[ignore = "make faults"]
 fn sinks_killed_again_and_again_write_each_total_once() -> Result<()> {
     sink::killed_repeatedly(shared()?)
 }
