@@ -2,15 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::metadata::Metadata;
 
 use super::kafka::{Kafka, REQUEST_TIMEOUT};
 use super::runtime::block_on;
 use crate::stack::{HEALTHY_WITHIN, wait_until};
+
+/// How long one broker may take to say what it knows; one that is down does not.
+const ONE_BROKER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A topic to create.
 #[derive(Debug, Clone)]
@@ -53,7 +58,7 @@ impl Kafka {
         }
         let partitions = usize::try_from(topic.partitions)?;
         wait_until(format!("leaders of topic {}", topic.name), HEALTHY_WITHIN, || {
-            self.leaders(&topic.name).map(|leaders| leaders == Some(partitions))
+            self.is_led_everywhere(&topic.name, partitions)
         })
     }
 
@@ -96,9 +101,7 @@ impl Kafka {
                 bail!("cannot give {topic} {count} partitions: {code}");
             }
         }
-        wait_until(format!("leaders of topic {topic}"), HEALTHY_WITHIN, || {
-            self.leaders(topic).map(|leaders| leaders == Some(count))
-        })
+        wait_until(format!("leaders of topic {topic}"), HEALTHY_WITHIN, || self.is_led_everywhere(topic, count))
     }
 
     /// Sets a property of a topic. All others that were set go back to the brokers' defaults.
@@ -121,13 +124,31 @@ impl Kafka {
         Ok(())
     }
 
-    /// How many partitions of a topic have a leader; `None` when the topic is unknown.
-    fn leaders(&self, topic: &str) -> Result<Option<usize>> {
+    /// Whether every broker that answers knows leaders of so many partitions: each hears of a topic in its own time, and the
+    /// next client asks any of them.
+    fn is_led_everywhere(&self, topic: &str, partitions: usize) -> Result<bool> {
         let consumer: BaseConsumer = self.config().create()?;
         let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
-        let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
-        Ok(found.map(|topic| topic.partitions().iter().filter(|partition| partition.leader() >= 0).count()))
+        if leaders(&metadata, topic) != partitions {
+            return Ok(false);
+        }
+        for broker in metadata.brokers() {
+            let address = format!("{}:{}", broker.host(), broker.port());
+            let only: BaseConsumer = self.config().set("bootstrap.servers", address).create()?;
+            // One that is down hears of it before it answers anybody.
+            let Ok(metadata) = only.fetch_metadata(Some(topic), ONE_BROKER_TIMEOUT) else { continue };
+            if leaders(&metadata, topic) != partitions {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
+}
+
+/// How many partitions of a topic have a leader; none when the topic is unknown.
+fn leaders(metadata: &Metadata, topic: &str) -> usize {
+    let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
+    found.map_or(0, |topic| topic.partitions().iter().filter(|partition| partition.leader() >= 0).count())
 }
 
 fn options() -> AdminOptions {
