@@ -76,15 +76,20 @@ impl Columns {
         if matches!(names.id.as_str(), "schema" | "payload") {
             return Err(NamesInvalid(format!("a record key with the field {:?} looks like a wrapper", names.id)));
         }
+        Ok(Self::of(names))
+    }
+
+    /// Of names that are known to be good.
+    fn of(names: Names) -> Self {
         let quoted = |text: &str| format!("\"{text}\"");
         let key_prefix = format!("{{\"{}\":\"", names.id);
-        Ok(Self {
+        Self {
             add: quoted(&names.add),
             remove: quoted(&names.remove),
             plain_key: KeyEncoding::of_template(key_prefix.as_bytes(), KEY_SUFFIX, Family::Json),
             key_prefix,
             names,
-        })
+        }
     }
 
     /// Column of the id.
@@ -125,9 +130,7 @@ impl Columns {
 
 impl Default for Columns {
     fn default() -> Self {
-        let plain_key = KeyEncoding::PLAIN;
-        let [add, remove, key_prefix] = ["\"add\"", "\"remove\"", "{\"id\":\""].map(str::to_owned);
-        Self { names: Names::default(), add, remove, key_prefix, plain_key }
+        Self::of(Names::default())
     }
 }
 
@@ -144,6 +147,7 @@ mod tests {
     #[test]
     fn the_default_is_made_of_the_default_names() {
         assert_eq!(Columns::new(Names::default()).unwrap(), Columns::default());
+        assert_eq!(Columns::default().plain_key(), (b"{\"id\":\"".as_slice(), KeyEncoding::PLAIN));
     }
 
     #[test]

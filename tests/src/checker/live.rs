@@ -7,9 +7,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::message::Message as _;
-use rdkafka::{Offset, TopicPartitionList};
 
 use super::facts::LiveRead;
 use crate::client::{Kafka, Record, is_passing};
@@ -35,23 +34,7 @@ struct Shared {
 impl LiveReader {
     /// Begins to read; the topics must exist.
     pub fn start(kafka: &Kafka, topics: &[String]) -> Result<Self> {
-        let consumer: BaseConsumer = kafka
-            .config()
-            // librdkafka refuses to assign without a group, though nothing is ever committed to this one.
-            .set("group.id", "live-reader-without-group")
-            .set("enable.auto.commit", "false")
-            // Records of a purged topic may go before they are read: then the rest is read.
-            .set("auto.offset.reset", "earliest")
-            .set("isolation.level", "read_committed")
-            .set("fetch.wait.max.ms", "100")
-            .create()?;
-        let mut assignment = TopicPartitionList::new();
-        for topic in topics {
-            for partition in kafka.partitions(topic)? {
-                assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
-            }
-        }
-        consumer.assign(&assignment)?;
+        let consumer = kafka.follow("live-reader-without-group", topics)?;
         let shared = Arc::new(Shared::default());
         for topic in topics {
             shared.lock().insert(topic.clone(), Vec::new());

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
-use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::records::is_passing;
 use crate::stack::{HEALTHY_WITHIN, wait_for};
@@ -46,6 +46,28 @@ impl Kafka {
             .set("auto.offset.reset", "error")
             .create()
             .context("cannot create a consumer")
+    }
+
+    /// A `read_committed` consumer that follows topics from their beginning; they must exist. `group` is only a name.
+    pub fn follow<'t>(&self, group: &str, topics: impl IntoIterator<Item = &'t String>) -> Result<BaseConsumer> {
+        let consumer: BaseConsumer = self
+            .config()
+            // librdkafka refuses to assign without a group, though nothing is ever committed to this one.
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            // Records of a purged topic may go before they are read: then the rest is read.
+            .set("auto.offset.reset", "earliest")
+            .set("isolation.level", "read_committed")
+            .set("fetch.wait.max.ms", "100")
+            .create()?;
+        let mut assignment = TopicPartitionList::new();
+        for topic in topics {
+            for partition in self.partitions(topic)? {
+                assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
+            }
+        }
+        consumer.assign(&assignment)?;
+        Ok(consumer)
     }
 
     /// First and next offset of a partition, as a read_uncommitted reader sees them.

@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::message::Message as _;
-use rdkafka::{Offset, TopicPartitionList};
 
 use super::super::super::Job;
 use super::progress::{Measurement, Offsets, Output, Progress};
@@ -58,22 +57,7 @@ impl Meter {
             (job.topic("movements"), Role::Movements),
             (job.topic("deltas"), Role::Deltas),
         ]);
-        let consumer: BaseConsumer = job
-            .kafka
-            .config()
-            .set("group.id", "meter-without-group")
-            .set("enable.auto.commit", "false")
-            .set("auto.offset.reset", "earliest")
-            .set("isolation.level", "read_committed")
-            .set("fetch.wait.max.ms", "100")
-            .create()?;
-        let mut assignment = TopicPartitionList::new();
-        for topic in roles.keys() {
-            for partition in job.kafka.partitions(topic)? {
-                assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
-            }
-        }
-        consumer.assign(&assignment)?;
+        let consumer = job.kafka.follow("meter-without-group", roles.keys())?;
         let shared = Arc::new(Shared::default());
         let watching = Arc::clone(&shared);
         spawn("meter", move || watching.watch_topics(&consumer, &roles))?;
