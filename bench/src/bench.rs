@@ -36,6 +36,8 @@ pub struct Bench {
     pub streams: Option<PathBuf>,
     /// Where the processor serves its metrics.
     pub processor_http: String,
+    /// Where a second processor serves its metrics.
+    pub second_http: String,
     /// Where the sink serves its metrics.
     pub sink_http: String,
     /// State and logs.
@@ -95,6 +97,7 @@ impl Bench {
             programs,
             streams,
             processor_http: free_address()?,
+            second_http: free_address()?,
             sink_http: free_address()?,
             directory,
             began,

@@ -4,7 +4,7 @@
 //! Layout:
 //! - [`events`], [`envelope`], [`load`]: the load, generated and written
 //! - [`systems`]: what is measured, and how each is started
-//! - [`process`], [`memory_limit`]: a program under measurement, its CPU time and memory
+//! - [`process`], [`limit`]: a program under measurement, its CPU time and memory, and less of both than there is
 //! - [`verify`]: what each system must have come to, read back by a read_committed reader
 //! - [`run`]: one throughput run
 //! - [`raw_copy`], `ffi`: the floor, a copy without any work in between
@@ -21,9 +21,9 @@ pub mod bench;
 pub mod envelope;
 pub mod events;
 mod ffi;
+pub mod limit;
 pub mod load;
 pub mod machine;
-pub mod memory_limit;
 pub mod parts;
 pub mod process;
 pub mod raw_copy;

@@ -38,12 +38,17 @@ pub struct Loaded {
 /// Creates the source topic and writes a workload to it.
 pub fn load(kafka: &Kafka, topic: &str, workload: Workload) -> Result<Loaded> {
     kafka.create_topic(&NewTopic::new(topic, PARTITIONS).property("cleanup.policy", "delete"))?;
-    let mut loaded = Loaded { topic: topic.to_owned(), events: 0, expected: Arc::default(), seconds: 0.0 };
+    let mut loaded = Loaded::empty(topic);
     loaded.more(kafka, workload)?;
     Ok(loaded)
 }
 
 impl Loaded {
+    /// A topic in which nothing is yet.
+    pub fn empty(topic: &str) -> Self {
+        Self { topic: topic.to_owned(), events: 0, expected: Arc::default(), seconds: 0.0 }
+    }
+
     /// Writes another workload to the topic. Give it another seed, or all of it is redelivered.
     pub fn more(&mut self, kafka: &Kafka, workload: Workload) -> Result<()> {
         let writer = Writer::bulk(kafka, &self.topic)?;
@@ -104,9 +109,17 @@ impl Writer {
         self
     }
 
-    /// Queues a record, waiting while the queue is full.
+    /// Queues a record for the partition of its key, waiting while the queue is full.
     pub fn send(&self, key: &[u8], value: &[u8]) -> Result<()> {
-        let mut record = BaseRecord::to(&self.topic).key(key).payload(value);
+        self.queue(BaseRecord::to(&self.topic).key(key).payload(value))
+    }
+
+    /// Queues a record for a partition, waiting while the queue is full.
+    pub fn send_to(&self, partition: i32, key: &[u8], value: &[u8]) -> Result<()> {
+        self.queue(BaseRecord::to(&self.topic).partition(partition).key(key).payload(value))
+    }
+
+    fn queue(&self, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<()> {
         if let Some(headers) = &self.headers {
             record = record.headers(headers.clone());
         }

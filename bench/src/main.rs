@@ -42,12 +42,11 @@ struct Measure {
     /// Runs of each system
     #[arg(long)]
     repetitions: Option<usize>,
-    /// Ids with which the store is filled to measure growth; 0 leaves that out. The target is meant for 50,000,000, which
-    /// takes some ten minutes more
-    #[arg(long, default_value_t = 10_000_000)]
+    /// Ids with which a store is filled; 0 leaves that out. 50,000,000 need some 25 GB of disk meanwhile
+    #[arg(long, default_value_t = 50_000_000)]
     fill: u64,
-    /// Rows of the table of which Debezium takes a snapshot; 5,000,000 take some minutes more
-    #[arg(long, default_value_t = 1_000_000)]
+    /// Rows of the table of which Debezium takes a snapshot
+    #[arg(long, default_value_t = 5_000_000)]
     backfill: u64,
     /// Where `processor` and `sink` are; beside this program unless given
     #[arg(long, value_name = "DIR")]

@@ -4,9 +4,9 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use crate::bench::Bench;
+use crate::limit::Limit;
 use crate::load::Loaded;
 use crate::machine::busy_s;
-use crate::memory_limit::MemoryLimit;
 use crate::process::{Process, Usage, cpu_seconds};
 use crate::statistics::{number, rate};
 use crate::systems::{Application, System};
@@ -61,7 +61,7 @@ impl Run {
 }
 
 /// Runs a system on a loaded topic, and removes everything it made.
-pub fn run(bench: &Bench, system: System, loaded: &Loaded, purpose: &str, limit: Option<&MemoryLimit>) -> Result<Run> {
+pub fn run(bench: &Bench, system: System, loaded: &Loaded, purpose: &str, limit: Option<&Limit>) -> Result<Run> {
     let application = Application::new(bench, system, &loaded.topic, loaded.events)?;
     let (run, mut process) = run_and_keep(bench, &application, loaded, purpose, limit)?;
     process.stop()?;
@@ -76,7 +76,7 @@ pub fn run_and_keep(
     application: &Application,
     loaded: &Loaded,
     purpose: &str,
-    limit: Option<&MemoryLimit>,
+    limit: Option<&Limit>,
 ) -> Result<(Run, Process)> {
     let system = application.system;
     let mut verifier = Verifier::new(system.format(), &loaded.expected, loaded.events)?;

@@ -3,13 +3,15 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use ::tests::client::{NewTopic, unique_name};
+use ::tests::stack::wait_until;
 use anyhow::{Context as _, Result};
 
 use crate::bench::Bench;
+use crate::limit::Limit;
 use crate::load::PARTITIONS;
-use crate::memory_limit::MemoryLimit;
 use crate::process::Process;
 use crate::verify::Format;
 
@@ -18,6 +20,8 @@ pub const NEVER_CLEANED_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 
 /// Heap of the Kafka Streams application; the collector for throughput.
 const STREAMS_VM: [&str; 3] = ["-Xms1g", "-Xmx1g", "-XX:+UseParallelGC"];
+
+const TOPICS_WITHIN: Duration = Duration::from_secs(60);
 
 /// Something that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +105,7 @@ impl Application {
         let log = bench.directory.join("logs").join(format!("{id}.log"));
         let mut application = Self { system, id, output, state, command: Command::new("false"), log };
         application.command = match system {
-            System::Processor { workers } => application.processor(bench, source, workers),
+            System::Processor { workers } => application.processor(bench, source, workers, &bench.processor_http),
             System::Streams { commit_interval_ms, newest_per_commit } => {
                 application.streams(bench, source, commit_interval_ms, newest_per_commit)?
             }
@@ -110,12 +114,29 @@ impl Application {
         Ok(application)
     }
 
-    fn processor(&self, bench: &Bench, source: &str, workers: u16) -> Command {
+    /// A further instance of the same application on the same source: a processor of one worker, with a state of its own.
+    pub fn second(&self, bench: &Bench, source: &str) -> Result<Self> {
+        let state = self.state.with_extension("2");
+        std::fs::create_dir_all(&state).with_context(|| format!("cannot create {}", state.display()))?;
+        let mut second = Self {
+            system: System::PROCESSOR,
+            id: self.id.clone(),
+            output: self.output.clone(),
+            log: self.log.with_extension("2.log"),
+            state,
+            command: Command::new("false"),
+        };
+        second.command = second.processor(bench, source, 1, &bench.second_http);
+        second.command.args(["--instance", "2"]);
+        Ok(second)
+    }
+
+    fn processor(&self, bench: &Bench, source: &str, workers: u16, http: &str) -> Command {
         let mut command = Command::new(bench.programs.join("processor"));
         command.args(["run", "--bootstrap-servers", bench.kafka.bootstrap_servers()]);
         command.args(["--source-topic", source, "--topic-prefix", &self.id, "--application-id", &self.id]);
         command.arg("--state-dir").arg(&self.state);
-        command.args(["--http", &bench.processor_http, "--log-format", "json"]);
+        command.args(["--http", http, "--log-format", "json"]);
         command.args(["--workers", &workers.to_string()]);
         command
     }
@@ -150,7 +171,7 @@ impl Application {
     }
 
     /// Starts it, in a cgroup if one is given.
-    pub fn start(&self, limit: Option<&MemoryLimit>) -> Result<Process> {
+    pub fn start(&self, limit: Option<&Limit>) -> Result<Process> {
         let name = self.system.name();
         match limit {
             Some(limit) => Process::start(&name, &limit.wrap(&self.command), &self.log),
@@ -158,8 +179,10 @@ impl Application {
         }
     }
 
-    /// Starts a sink that follows it.
+    /// Starts a sink that follows it, once the running application has made its topics.
     pub fn start_sink(&self, bench: &Bench) -> Result<Process> {
+        let control = format!("{}.control", self.id);
+        wait_until("the processor to make its topics", TOPICS_WITHIN, || Ok(bench.kafka.topics()?.contains(&control)))?;
         start_sink(bench, &self.id)
     }
 

@@ -1,15 +1,18 @@
-//! Owns how long a first start takes: Debezium's snapshot of a table that is already large, then the processor reading
-//! all of it (`run --until-caught-up`), from the start of the process to its end.
+//! Owns how long a first start takes: Debezium's snapshot of a table that is already large, from the source table to the
+//! target table, at the connector's own pace; then the same topic once more by a processor that has only that to do
+//! (`run --until-caught-up`), from the start of the process to its end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::tests::client::{Connect, NewTopic, Sql, orders_connector};
 use ::tests::stack::wait_until;
 use anyhow::Result;
+use serde::Serialize;
 
 use super::Sizes;
-use crate::bench::Bench;
+use crate::bench::{Bench, Source};
 use crate::events::ExpectedSums;
 use crate::load::PARTITIONS;
 use crate::report::Report;
@@ -36,30 +39,72 @@ pub fn run(bench: &Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
                 CASE WHEN random() < 0.67 THEN 'add' ELSE 'remove' END, 1 + floor(random() * 100)
          FROM generate_series(1, {rows})"
     ))?;
-    let expected = expected(&sql)?;
-    bench.kafka.create_topic(&NewTopic::new(SOURCE_TOPIC, PARTITIONS))?;
-    bench.say("Debezium's snapshot");
-    let began = Instant::now();
-    Connect::new(&source.connect_url).register(CONNECTOR, &orders_connector(&source.address))?;
-    wait_until("the snapshot", SNAPSHOT_WITHIN, || Ok(events(bench)? >= rows))?;
-    let snapshot = rate(rows, began.elapsed().as_secs_f64());
-    bench.say(format_args!("{snapshot:.0} rows/s; now the processor until it has caught up"));
-    let caught_up = processed(bench, &expected, rows)?;
-    bench.say(format_args!("{caught_up:.0} rows/s from the start of the process to its end"));
-    report.figures.backfill_rows_per_s = Some(caught_up);
+    let sums = sql.source_sums()?;
+    let mut expected = ExpectedSums::default();
+    for (good_id, sum) in &sums {
+        expected.add(u32::try_from(*good_id)?, *sum);
+    }
+    let live = from_table_to_table(bench, source, &sums, rows)?;
+    bench.say(format_args!(
+        "{:.0} rows/s from table to table in {:.1} s; the connector needed {:.1} s; processor {:.1} s CPU",
+        rate(rows, live.table_to_table_s),
+        live.table_to_table_s,
+        live.snapshot_s,
+        live.processor_cpu_s
+    ));
+    let caught_up = processed(bench, &Arc::new(expected), rows)?;
+    bench.say(format_args!("--until-caught-up: {caught_up:.0} rows/s from the start of the process to its end"));
+    bench.delete_topics_of(SOURCE_TOPIC)?;
+    let figures = &mut report.figures;
+    figures.backfill_rows_per_s = Some(rate(rows, live.table_to_table_s));
+    figures.backfill_vs_connector = Some(live.table_to_table_s / live.snapshot_s);
+    figures.backfill_processor_cpus = Some(live.processor_cpu_s / live.table_to_table_s);
+    figures.until_caught_up_rows_per_s = Some(caught_up);
     report.details.insert("backfill_rows".to_owned(), rows.into());
-    report.details.insert("backfill_snapshot_rows_per_s".to_owned(), snapshot.into());
-    Connect::new(&source.connect_url).delete(CONNECTOR)?;
-    bench.delete_topics_of(SOURCE_TOPIC)
+    report.details.insert("backfill".to_owned(), serde_json::to_value(live)?);
+    Ok(())
 }
 
-/// What remains of each good, by the source table itself.
-fn expected(sql: &Sql) -> Result<Arc<ExpectedSums>> {
-    let mut expected = ExpectedSums::default();
-    for (good_id, sum) in sql.source_sums()? {
-        expected.add(u32::try_from(good_id)?, sum);
-    }
-    Ok(Arc::new(expected))
+/// A snapshot with everything at work, in seconds.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Live {
+    /// From the connector's creation to its last record on the topic.
+    snapshot_s: f64,
+    /// From the connector's creation to the last right sum in the target table.
+    table_to_table_s: f64,
+    /// CPU time of the processor until then.
+    processor_cpu_s: f64,
+    /// The same of the sink.
+    sink_cpu_s: f64,
+}
+
+fn from_table_to_table(bench: &Bench, source: &Source, sums: &BTreeMap<i64, i64>, rows: u64) -> Result<Live> {
+    let target = Sql::connect(&bench.target_url)?;
+    target.execute("DROP SCHEMA IF EXISTS remains CASCADE")?;
+    bench.kafka.create_topic(&NewTopic::new(SOURCE_TOPIC, PARTITIONS))?;
+    let application = Application::new(bench, System::PROCESSOR, SOURCE_TOPIC, rows)?;
+    let mut processor = application.start(None)?;
+    let mut sink = application.start_sink(bench)?;
+    bench.say("Debezium's snapshot");
+    let began = Instant::now();
+    let connect = Connect::new(&source.connect_url);
+    connect.register(CONNECTOR, &orders_connector(&source.address))?;
+    wait_until("the snapshot", SNAPSHOT_WITHIN, || Ok(events(bench)? >= rows))?;
+    let snapshot_s = began.elapsed().as_secs_f64();
+    wait_until("the target", CAUGHT_UP_WITHIN, || {
+        processor.check_running()?;
+        sink.check_running()?;
+        Ok(target.remains()? == *sums)
+    })?;
+    let table_to_table_s = began.elapsed().as_secs_f64();
+    let (processor_cpu_s, sink_cpu_s) = (processor.usage()?.cpu_s, sink.usage()?.cpu_s);
+    sink.stop()?;
+    processor.stop()?;
+    drop((sink, processor));
+    connect.delete(CONNECTOR)?;
+    application.remove(bench)?;
+    target.execute("DROP SCHEMA remains CASCADE")?;
+    Ok(Live { snapshot_s, table_to_table_s, processor_cpu_s, sink_cpu_s })
 }
 
 /// Records of the source topic.

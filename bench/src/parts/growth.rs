@@ -1,26 +1,33 @@
-//! Owns the question whether throughput stays as state and load grow: many ids in the store, one good that half of the
-//! events move, ten million goods, two workers instead of one.
+//! Owns the question whether throughput stays as load grows: one good that half of the events move, ten million goods,
+//! two workers instead of one. Growth of the state is a part of its own (`filled`).
 //!
-//! The store is filled by the processor itself, from a topic that is loaded in chunks and purged behind it, so that
-//! the disk holds the ids once, not their events too.
+//! On a machine whose CPUs the brokers share, a second worker can only take CPU time from them. So two processors of one
+//! worker are also compared with one where each gets a quarter of a CPU: what limits is then the workers, and the rest of
+//! the machine is idle in part.
 
-use anyhow::Result;
+use std::time::Instant;
+
+use ::tests::client::NewTopic;
+use ::tests::stack::wait_until;
+use anyhow::{Context as _, Result};
 
 use super::Sizes;
 use super::throughput::loaded;
 use crate::bench::Bench;
 use crate::events::{Popularity, Workload};
-use crate::load::PARTITIONS;
+use crate::limit::Limit;
+use crate::load::{Loaded, PARTITIONS};
+use crate::machine::busy_s;
+use crate::process::Process;
 use crate::report::Report;
 use crate::run::{Run, run as run_once};
 use crate::statistics::rate;
 use crate::systems::{Application, System};
 use crate::verify::{Reader, Verifier};
 
-/// Events that are on the disk at once while the store is filled.
-const CHUNK: u64 = 5_000_000;
-/// Few, so that the output of filling stays small: each transaction shows a good once.
-const FILLING_GOODS: u32 = 1_000;
+/// Of one CPU, for each of the limited processors.
+const CPU_PERCENT: u64 = 25;
+const BALANCED_WITHIN: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// The part.
 pub fn run(bench: &Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
@@ -37,18 +44,19 @@ pub fn run(bench: &Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
     figures.two_workers = ratio(&two);
     figures.growth_hot_good = ratio(&hot);
     figures.growth_10m_goods = ratio(&many);
-    if sizes.fill > 0 {
-        let filled_rate = filled(bench, sizes)?;
-        report.figures.growth_filled_store = Some(filled_rate / base.events_per_s);
-        report
-            .notes
-            .insert("growth".to_owned(), format!("growth_filled_store is with {} ids in the store", sizes.fill));
-        report.details.insert("growth_filled_ids".to_owned(), sizes.fill.into());
-        report.details.insert("growth_filled_events_per_s".to_owned(), filled_rate.into());
-    } else {
-        report.notes.insert("growth".to_owned(), "the store was not filled; see --fill".to_owned());
-    }
     report.runs.extend([base, two, hot, many]);
+    let events = sizes.events / 2;
+    match [Limit::cpu(CPU_PERCENT), Limit::cpu(CPU_PERCENT)] {
+        [Ok(first), Ok(second)] => {
+            let one = scaled_out(bench, events, &[&first])?;
+            let two = scaled_out(bench, events, &[&first, &second])?;
+            report.figures.two_workers_limited = Some(two / one);
+            report.details.insert("two_workers_limited_events_per_s".to_owned(), vec![one, two].into());
+        }
+        [Err(reason), _] | [_, Err(reason)] => {
+            _ = report.notes.insert("growth".to_owned(), format!("two workers with less than a CPU: {reason:#}"));
+        }
+    }
     Ok(())
 }
 
@@ -59,50 +67,52 @@ fn special(bench: &Bench, purpose: &str, workload: Workload) -> Result<Run> {
     Ok(run)
 }
 
-/// Fills the store, then measures the usual load on top of it; gives events per second.
-fn filled(bench: &Bench, sizes: &Sizes) -> Result<f64> {
-    let chunks = sizes.fill.div_ceil(CHUNK);
-    let chunk = |number: u64| Workload {
-        goods: FILLING_GOODS,
-        popularity: Popularity::Uniform,
-        redelivered_percent: 0,
-        seed: 1_000 + number,
-        ..Workload::usual(sizes.fill / chunks)
-    };
-    let mut source = loaded(bench, "bench-filling", chunk(1))?;
-    let application = Application::new(bench, System::PROCESSOR, &source.topic, 0)?;
-    let mut reader = Reader::from_beginning(&bench.kafka, &application.output)?;
-    let mut verifier = Verifier::new(application.system.format(), &source.expected, 0)?;
-    let mut process = application.start(None)?;
-    for number in 1..=chunks {
-        reader.follow(&mut verifier, || process.check_running())?;
-        bench.say(format_args!("{} ids in the store", source.events));
-        purge(bench, &source.topic)?;
-        if number < chunks {
-            source.more(&bench.kafka, chunk(number + 1))?;
-            verifier.expect(&source.expected);
-        }
-    }
-    process.stop()?;
-    drop(process);
-
-    source.more(&bench.kafka, Workload { seed: 7, ..Workload::usual(sizes.events) })?;
-    verifier.expect(&source.expected);
-    let mut process = application.start(None)?;
-    let seen = reader.follow(&mut verifier, || process.check_running())?;
-    let rate = rate(sizes.events, (seen.right - seen.first).as_secs_f64());
-    bench.say(format_args!("on the filled store: {rate:.0} events/s"));
-    process.stop()?;
-    drop(process);
-    application.remove(bench)?;
-    bench.delete_topics_of(&source.topic)?;
-    Ok(rate)
+/// Events per second of one processor for each limit, from when all events were written and the partitions dealt out.
+fn scaled_out(bench: &Bench, events: u64, limits: &[&Limit]) -> Result<f64> {
+    let topic = "bench-scaled-out";
+    bench.kafka.create_topic(&NewTopic::new(topic, PARTITIONS))?;
+    let mut source = Loaded::empty(topic);
+    let first = Application::new(bench, System::PROCESSOR, topic, 0)?;
+    let second = first.second(bench, topic)?;
+    let all = [(&first, bench.processor_http.as_str()), (&second, bench.second_http.as_str())];
+    let started = all.iter().zip(limits);
+    let mut processes: Vec<Process> =
+        started.map(|((application, _), limit)| application.start(Some(limit))).collect::<Result<_>>()?;
+    let addresses: Vec<&str> = all.iter().map(|(_, address)| *address).take(limits.len()).collect();
+    // As many partitions of source and movements on each.
+    let share = 2.0 * f64::from(PARTITIONS) / f64::from(u32::try_from(limits.len())?);
+    wait_until("the partitions to be dealt out", BALANCED_WITHIN, || {
+        processes.iter_mut().try_for_each(Process::check_running)?;
+        let runs = |address: &&str| Bench::metric(address, "processor_partition_running") == Some(share);
+        Ok(addresses.iter().all(runs))
+    })?;
+    source.more(&bench.kafka, Workload::usual(events))?;
+    let (began, busy, before) = (Instant::now(), busy_s(), applied(&addresses));
+    let mut verifier = Verifier::new(first.system.format(), &source.expected, events)?;
+    let mut reader = Reader::from_beginning(&bench.kafka, &first.output)?;
+    let seen = reader.follow(&mut verifier, || processes.iter_mut().try_for_each(Process::check_running))?;
+    let seconds = seen.right.checked_duration_since(began).context("all was done when all was written")?;
+    let speed = rate(events.saturating_sub(before), seconds.as_secs_f64());
+    let cpus = busy_s().zip(busy).map_or(0.0, |(now, before)| (now - before) / began.elapsed().as_secs_f64());
+    bench.say(format_args!(
+        "{} processors with {CPU_PERCENT} % of a CPU each: {speed:.0} events/s, {cpus:.2} CPUs busy",
+        limits.len()
+    ));
+    processes.iter_mut().try_for_each(Process::stop)?;
+    drop(processes);
+    std::fs::remove_dir_all(&second.state)?;
+    first.remove(bench)?;
+    bench.delete_topics_of(topic)?;
+    Ok(speed)
 }
 
-/// Deletes the events that were applied.
-fn purge(bench: &Bench, topic: &str) -> Result<()> {
-    (0..PARTITIONS).try_for_each(|partition| {
-        let end = bench.kafka.watermarks(topic, partition)?.1;
-        bench.kafka.delete_records(topic, partition, end)
-    })
+/// Events that processors have applied or recognised since they started.
+pub(super) fn applied(addresses: &[&str]) -> u64 {
+    let events = |address: &&str| -> f64 {
+        let counters = ["processor_events_applied_total", "processor_events_redelivered_total"];
+        counters.iter().filter_map(|name| Bench::metric(address, name)).sum()
+    };
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // counters, printed as floats
+    let sum = addresses.iter().map(events).sum::<f64>() as u64;
+    sum
 }

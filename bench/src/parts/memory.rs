@@ -6,16 +6,16 @@ use super::Sizes;
 use super::throughput::loaded;
 use crate::bench::Bench;
 use crate::events::Workload;
-use crate::memory_limit::MemoryLimit;
+use crate::limit::Limit;
 use crate::report::Report;
 use crate::run::run as run_once;
 use crate::systems::System;
 
-const LIMIT_MB: u64 = 512;
+pub(super) const LIMIT_MB: u64 = 512;
 
 /// The part.
 pub fn run(bench: &Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
-    let limit = match MemoryLimit::new(LIMIT_MB) {
+    let limit = match Limit::memory(LIMIT_MB) {
         Ok(limit) => limit,
         Err(reason) => {
             bench.say(format_args!("not measured: {reason:#}"));
@@ -27,7 +27,7 @@ pub fn run(bench: &Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
     let free = run_once(bench, System::PROCESSOR, &source, "memory, without limit", None)?;
     let limited = run_once(bench, System::PROCESSOR, &source, "memory, 512 MiB", Some(&limit))?;
     report.figures.throughput_in_512_mb = Some(limited.events_per_s / free.events_per_s);
-    report.details.insert("memory_cgroup_peak_mb".to_owned(), serde_json::to_value(limit.peak_mb())?);
+    report.details.insert("memory_cgroup_peak_mb".to_owned(), serde_json::to_value(limit.peak_memory_mb())?);
     report.runs.extend([free, limited]);
     bench.delete_topics_of(&source.topic)
 }

@@ -1,6 +1,7 @@
 //! What is measured: one module per part, each of which can be run alone.
 
 pub mod backfill;
+pub mod filled;
 pub mod growth;
 pub mod latency;
 pub mod memory;
@@ -30,8 +31,10 @@ pub enum Part {
     Sink,
     /// Throughput with 512 MiB of memory
     Memory,
-    /// Throughput with many ids, a hot good, many goods, two workers
+    /// Throughput with a hot good, many goods, two workers
     Growth,
+    /// A store with many ids: restore, throughput, restart, 512 MiB of memory, bytes on disk
+    Filled,
     /// A first start: Debezium's snapshot of a large table, and the processor reading it
     Backfill,
 }
@@ -40,8 +43,16 @@ impl Part {
     /// What a quick run consists of.
     pub const QUICK: &[Self] = &[Self::Throughput, Self::Latency, Self::Restart, Self::Sink];
     /// Everything.
-    pub const ALL: &[Self] =
-        &[Self::Throughput, Self::Latency, Self::Restart, Self::Sink, Self::Memory, Self::Growth, Self::Backfill];
+    pub const ALL: &[Self] = &[
+        Self::Throughput,
+        Self::Latency,
+        Self::Restart,
+        Self::Sink,
+        Self::Memory,
+        Self::Growth,
+        Self::Filled,
+        Self::Backfill,
+    ];
 
     /// Measures it into the report.
     pub fn run(self, bench: &Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
@@ -52,6 +63,7 @@ impl Part {
             Self::Sink => sink::run(bench, sizes, report),
             Self::Memory => memory::run(bench, sizes, report),
             Self::Growth => growth::run(bench, sizes, report),
+            Self::Filled => filled::run(bench, sizes, report),
             Self::Backfill => backfill::run(bench, sizes, report),
         }
     }
@@ -72,7 +84,7 @@ pub struct Sizes {
     pub events: u64,
     /// Runs of each system.
     pub repetitions: usize,
-    /// Ids with which the store is filled before growth is measured; 0: not at all.
+    /// Ids with which a store is filled; 0: not at all.
     pub fill: u64,
     /// Rows of the table of which a snapshot is taken.
     pub backfill: u64,

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::time::{Duration, Instant};
 
 use ::tests::client::{NewTopic, Sql, unique_name};
-use ::tests::stack::wait_until;
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use sqlx::{Connection as _, PgConnection};
 
@@ -119,11 +118,9 @@ pub(super) fn observe(bench: &Bench, system: System, paces: &[Pace], with_sink: 
     Ok(observed)
 }
 
-/// A sink on an empty target, started when the processor has made its topics.
+/// A sink on an empty target.
 fn start_sink(bench: &Bench, application: &Application) -> Result<Process> {
     Sql::connect(&bench.target_url)?.execute("DROP SCHEMA IF EXISTS remains CASCADE")?;
-    let control = format!("{}.control", application.id);
-    wait_until("the processor to make its topics", SEEN_WITHIN, || Ok(bench.kafka.topics()?.contains(&control)))?;
     application.start_sink(bench)
 }
 

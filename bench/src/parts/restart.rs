@@ -32,24 +32,24 @@ const SECONDS_OF_DAY: f64 = 86_400.0;
 
 /// What a restart took, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-struct Restart {
+pub(super) struct Restart {
     /// From the start of the process to its first commit.
-    start_to_commit_s: f64,
+    pub start_to_commit_s: f64,
     /// From owning its partitions to that commit.
-    owned_to_commit_s: f64,
+    pub owned_to_commit_s: f64,
 }
 
 /// What restoring from nothing took.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-struct Restore {
+pub(super) struct Restore {
     /// Changelog records replayed.
-    records: u64,
+    pub records: u64,
     /// From owning the partitions to all of them running.
-    seconds: f64,
+    pub seconds: f64,
     /// Changelog records per second.
-    records_per_s: f64,
+    pub records_per_s: f64,
     /// From the start of the process to all partitions running.
-    start_to_running_s: f64,
+    pub start_to_running_s: f64,
 }
 
 /// The part.
@@ -91,7 +91,7 @@ pub fn run(bench: &Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
 }
 
 /// Kills it, lets events wait, starts it again, and verifies that all came right.
-fn killed(
+pub(super) fn killed(
     bench: &Bench,
     member: &Application,
     mut process: Process,
@@ -127,13 +127,28 @@ fn restored(bench: &Bench, member: &Application, mut process: Process, source: &
     fs::remove_dir_all(&member.state)?;
     fs::create_dir_all(&member.state)?;
     let mut process = member.start(None)?;
+    let restore = replayed(bench, &mut process)?;
+    let mut verifier = Verifier::new(member.system.format(), &source.expected, source.events)?;
+    let mut reader = Reader::from_beginning(&bench.kafka, &member.output)?;
+    reader.follow(&mut verifier, || process.check_running()).context("after restoring")?;
+    process.stop()?;
+    Ok(restore)
+}
+
+/// Waits until all partitions run.
+pub(super) fn all_running(bench: &Bench, mut still_running: impl FnMut() -> Result<()>) -> Result<Instant> {
     // A source and a movements partition each.
     let wanted = f64::from(2 * PARTITIONS);
-    let running = wait_tightly("all partitions to run", RESTORES_WITHIN, || {
-        process.check_running()?;
+    wait_tightly("all partitions to run", RESTORES_WITHIN, || {
+        still_running()?;
         let running = Bench::metric(&bench.processor_http, "processor_partition_running");
         Ok(running.filter(|running| *running >= wanted).map(|_| Instant::now()))
-    })?;
+    })
+}
+
+/// What a process that was just started replays before all its partitions run.
+pub(super) fn replayed(bench: &Bench, process: &mut Process) -> Result<Restore> {
+    let running = all_running(bench, || process.check_running())?;
     let records = Bench::metric(&bench.processor_http, "processor_changelog_records_restored_total");
     let records = records.context("the processor does not count restored records")?;
     let log = process.log()?;
@@ -141,10 +156,6 @@ fn restored(bench: &Bench, member: &Application, mut process: Process, source: &
     let all = times(&log, "partition running").reduce(f64::max).context("no partition is running")?;
     let seconds = (all - owned).rem_euclid(SECONDS_OF_DAY);
     let start_to_running_s = running.duration_since(process.started()).as_secs_f64();
-    let mut verifier = Verifier::new(member.system.format(), &source.expected, source.events)?;
-    let mut reader = Reader::from_beginning(&bench.kafka, &member.output)?;
-    reader.follow(&mut verifier, || process.check_running()).context("after restoring")?;
-    process.stop()?;
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a counter, printed as a float
     let records = records as u64;
     Ok(Restore { records, seconds, records_per_s: rate(records, seconds), start_to_running_s })
