@@ -2,6 +2,7 @@
 
 pub mod backfill;
 pub mod growth;
+mod jdbc_sink;
 pub mod latency;
 pub mod memory;
 mod paced;
