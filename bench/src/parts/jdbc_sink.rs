@@ -1,7 +1,7 @@
 //! Owns the comparison of the sink with Debezium's JDBC sink: the same backlog of stock deltas in Avro, worked off by one
 //! and then by the other, into tables of the same form, each alone.
 //!
-//! It has what was found to be its best: one statement per batch of 5,000 (`UNNEST`, which needs its reduction buffer),
+//! It has what its documentation calls fastest: one statement per batch of 5,000 (`UNNEST`, which needs its reduction buffer),
 //! batches as large as what one poll gives, and a virtual machine that has done the same once before. It writes what it
 //! reads, without comparing versions.
 
