@@ -13,6 +13,7 @@ use ::tests::native::{NativeOptions, NativeStack};
 use ::tests::stack::{Component, HostPort, Stack as _, Viewpoint};
 use anyhow::{Context as _, Result};
 
+use crate::process::cpu_seconds;
 use crate::systems::NEVER_CLEANED_MS;
 
 /// Enough for 3 million events a minute without collecting all the time.
@@ -20,6 +21,17 @@ const BROKER_HEAP_MB: u32 = 700;
 
 /// In the order in which they are started.
 const SOURCE_SIDE: [Component; 2] = [Component::SourceDatabase, Component::Connect];
+/// The same for Debezium's JDBC sink.
+const JDBC_SIDE: [Component; 2] = [Component::Registry, Component::Connect];
+
+/// What is there beside brokers and target database; it runs only while it is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// The source database and Connect.
+    pub source: bool,
+    /// Connect with Debezium's JDBC sink and the registry, if they can be had.
+    pub jdbc_sink: bool,
+}
 
 /// The servers and everything around them. Dropping it ends and removes them.
 #[derive(Debug)]
@@ -30,6 +42,8 @@ pub struct Bench {
     pub target_url: String,
     /// The source database and Connect, where a part needs them.
     pub source: Option<Source>,
+    /// Debezium's JDBC sink, where a part needs it; otherwise why it is not there.
+    pub jdbc_sink: std::result::Result<JdbcSink, String>,
     /// Where `processor` and `sink` are.
     pub programs: PathBuf,
     /// The Kafka Streams application, if it could be built.
@@ -57,21 +71,31 @@ pub struct Source {
     pub connect_url: String,
 }
 
+/// What Debezium's JDBC sink runs in and needs.
+#[derive(Debug)]
+pub struct JdbcSink {
+    /// Connect's REST interface.
+    pub connect_url: String,
+    /// Base URL of the registry.
+    pub registry_url: String,
+    /// The registry's Confluent-compatible API.
+    pub schemas_url: String,
+}
+
 impl Bench {
-    /// Builds the Kafka Streams application and starts the servers, with source database and Connect where asked.
-    pub fn start(programs: PathBuf, with_source: bool) -> Result<Self> {
+    /// Builds the Kafka Streams application and starts the servers, with those beside them that are needed.
+    pub fn start(programs: PathBuf, needs: Needs) -> Result<Self> {
         let began = Instant::now();
         let say = |text: &str| say(began, &text);
         say("building the Kafka Streams application");
         let streams = build_streams(&programs)
             .inspect_err(|error| say(&format!("going on without Kafka Streams: {error:#}")))
             .ok();
-        let (options, what) = if with_source {
-            (NativeOptions::full(), "all servers")
-        } else {
-            (NativeOptions::brokers(3).with_target_database(), "three brokers and the target database")
-        };
-        say(&format!("starting {what}"));
+        let (options, without_jdbc_sink) = options(needs);
+        if let Some(why) = without_jdbc_sink.as_ref().filter(|_| needs.jdbc_sink) {
+            say(&format!("going on without Debezium's JDBC sink: {why}"));
+        }
+        say("starting three brokers, the target database and what is needed beside them");
         let stack = options
             .broker_heap_mb(BROKER_HEAP_MB)
             .optimising_compiler()
@@ -80,20 +104,29 @@ impl Bench {
             .broker_property("log.segment.delete.delay.ms", "1000")
             .start()?;
         let addresses = stack.addresses(Viewpoint::Host);
-        let source = match (addresses.source_database_url, addresses.source_database, addresses.connect_url) {
+        let schemas_url = addresses.schemas_url();
+        let connect_url = addresses.connect_url.clone();
+        let source = match (addresses.source_database_url, addresses.source_database, connect_url) {
             (Some(url), Some(address), Some(connect_url)) => Some(Source { url, address, connect_url }),
             _ => None,
         };
-        if source.is_some() {
-            // Until they are needed they would only take CPU time from what is measured.
-            SOURCE_SIDE.into_iter().rev().try_for_each(|component| stack.stop(component))?;
-        }
+        let jdbc_sink = match (without_jdbc_sink, addresses.connect_url, addresses.registry_url, schemas_url) {
+            (None, Some(connect_url), Some(registry_url), Some(schemas_url)) => {
+                Ok(JdbcSink { connect_url, registry_url, schemas_url })
+            }
+            (why, ..) => Err(why.unwrap_or_else(|| "the stack has no registry".to_owned())),
+        };
+        // Until they are needed they would only take CPU time from what is measured.
+        let beside = [Component::Connect, Component::Registry, Component::SourceDatabase];
+        let there = stack.components();
+        beside.into_iter().filter(|one| there.contains(one)).try_for_each(|component| stack.stop(component))?;
         let directory = stack.directory().join("bench");
         fs::create_dir_all(directory.join("logs"))?;
         Ok(Self {
             kafka: Kafka::new(&addresses.bootstrap_servers),
             target_url: addresses.target_database_url.context("the stack has no target database")?,
             source,
+            jdbc_sink,
             programs,
             streams,
             processor_http: free_address()?,
@@ -108,11 +141,34 @@ impl Bench {
     /// Starts the source database and Connect again.
     pub fn start_source(&self) -> Result<&Source> {
         let source = self.source.as_ref().context("the stack was started without a source database")?;
-        for component in SOURCE_SIDE {
+        self.start_all(SOURCE_SIDE)?;
+        Ok(source)
+    }
+
+    /// Starts the registry and Connect with Debezium's JDBC sink again.
+    pub fn start_jdbc_sink(&self) -> Result<&JdbcSink> {
+        let there = self.jdbc_sink.as_ref().map_err(|why| anyhow::anyhow!("no JDBC sink: {why}"))?;
+        self.start_all(JDBC_SIDE)?;
+        Ok(there)
+    }
+
+    /// Stops them: until they are needed again they would only take CPU time from what is measured.
+    pub fn stop_jdbc_sink(&self) -> Result<()> {
+        JDBC_SIDE.into_iter().rev().try_for_each(|component| self.stack.stop(component))
+    }
+
+    fn start_all(&self, components: [Component; 2]) -> Result<()> {
+        for component in components {
             self.stack.start(component)?;
             self.stack.wait_healthy(component)?;
         }
-        Ok(source)
+        Ok(())
+    }
+
+    /// CPU time Connect has used since it was started, s.
+    pub fn connect_cpu_s(&self) -> Result<f64> {
+        let pid = self.stack.pid(Component::Connect).context("Connect does not run")?;
+        cpu_seconds(&pid.to_string()).context("Connect is gone")
     }
 
     /// Says what is going on, with the time since the start.
@@ -136,6 +192,19 @@ impl Bench {
     pub fn metric(address: &str, name: &str) -> Option<f64> {
         let text = ureq::get(format!("http://{address}/metrics")).call().ok()?.body_mut().read_to_string().ok()?;
         metric_in(&text, name)
+    }
+}
+
+/// Which servers to start, and why the JDBC sink is not among them.
+fn options(needs: Needs) -> (NativeOptions, Option<String>) {
+    let options = NativeOptions::brokers(3).with_target_database();
+    let options = if needs.source { options.with_source() } else { options };
+    if !needs.jdbc_sink {
+        return (options, Some("no part needs it".to_owned()));
+    }
+    match options.clone().with_jdbc_sink() {
+        Ok(options) => (options, None),
+        Err(error) => (options, Some(format!("{error:#}"))),
     }
 }
 

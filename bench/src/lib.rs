@@ -1,5 +1,5 @@
 //! Measures this system beside a Kafka Streams application that does the same job and beside a raw transactional copy,
-//! on the real servers of the native stack, and verifies every result.
+//! its sink beside Debezium's JDBC sink, on the real servers of the native stack, and verifies every result.
 //!
 //! Layout:
 //! - [`events`], [`envelope`], [`load`]: the load, generated and written

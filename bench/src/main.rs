@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use bench::bench::Bench;
+use bench::bench::{Bench, Needs};
 use bench::parts::{Part, Sizes, throughput};
 use bench::raw_copy;
 use bench::report::Report;
@@ -93,7 +93,8 @@ fn measure(arguments: Measure) -> Result<()> {
     parts.sort_unstable();
     parts.dedup();
     let mut report = Report::new(if quick { "quick" } else { "full" });
-    let bench = Bench::start(programs, parts.contains(&Part::Backfill))?;
+    let needs = Needs { source: parts.contains(&Part::Backfill), jdbc_sink: parts.contains(&Part::Sink) };
+    let bench = Bench::start(programs, needs)?;
     throughput::warm_up(&bench)?;
     for part in parts {
         bench.say(format_args!("== {part}"));

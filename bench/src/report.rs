@@ -74,6 +74,8 @@ pub struct Figures {
     pub sink_rows_per_s: Option<f64>,
     /// Against the same upsert without Kafka.
     pub sink_vs_raw_upsert: Option<f64>,
+    /// Against Debezium's JDBC sink on the same topic.
+    pub sink_vs_jdbc: Option<f64>,
     /// Throughput with many ids in the store, against none.
     pub growth_filled_store: Option<f64>,
     /// Throughput with many ids in the store and 512 MiB of memory, page cache included, against without limit.
@@ -256,6 +258,7 @@ fn targets(figures: &Figures) -> Vec<Target> {
         at_least("restore_records_per_s", f.restore_records_per_s, 500_000.0),
         at_least("sink_rows_per_s", f.sink_rows_per_s, 100_000.0),
         at_least("sink_vs_raw_upsert", f.sink_vs_raw_upsert, 0.8),
+        at_least("sink_vs_jdbc", f.sink_vs_jdbc, 1.0),
         at_least("growth_filled_store", f.growth_filled_store, 0.8),
         at_least("growth_hot_good", f.growth_hot_good, 0.8),
         at_least("growth_10m_goods", f.growth_10m_goods, 0.8),

@@ -3,6 +3,7 @@
 pub mod backfill;
 pub mod filled;
 pub mod growth;
+mod jdbc_sink;
 pub mod latency;
 pub mod memory;
 mod paced;

@@ -1,5 +1,6 @@
 //! Owns how fast the sink works off a backlog: one stock delta of each of many goods, in no order, into an empty table;
-//! beside it the same upsert in the same batches by a loop that has no Kafka to read and no progress to keep.
+//! beside it the same upsert in the same batches by a loop that has no Kafka to read and no progress to keep, and, on a
+//! topic of the same deltas in Avro, Debezium's JDBC sink.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use schemas::partitioner::partition_for_good;
 use serde::Serialize;
 use sqlx::{Connection as _, PgConnection};
 
-use super::Sizes;
+use super::{Sizes, jdbc_sink};
 use crate::bench::Bench;
 use crate::load::{PARTITIONS, Writer};
 use crate::report::Report;
@@ -20,8 +21,11 @@ use crate::systems::{NEVER_CLEANED_MS, start_sink};
 
 /// The sink's own default.
 const BATCH: usize = 5_000;
-const WRITTEN_WITHIN: Duration = Duration::from_secs(300);
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+pub(super) const WRITTEN_WITHIN: Duration = Duration::from_secs(300);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// What the sink writes.
+pub(super) const TABLE: &str = "remains.remains";
 
 /// As the sink's, which keeps it to itself.
 const UPSERT: &str = "INSERT INTO remains.remains AS kept (good_id, cnt, epoch, version, updated_at)
@@ -32,21 +36,19 @@ ON CONFLICT (good_id) DO UPDATE
 SET cnt = excluded.cnt, epoch = excluded.epoch, version = excluded.version, updated_at = excluded.updated_at
 WHERE (kept.epoch, kept.version) < (excluded.epoch, excluded.version)";
 
-/// What was measured.
+/// A backlog worked off.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-struct Sunk {
+pub(super) struct Sunk {
     /// Goods, each with one delta.
-    goods: u64,
+    pub(super) goods: u64,
     /// From the first rows visible to all of them, s.
-    first_to_all_s: f64,
+    pub(super) first_to_all_s: f64,
     /// Goods per second meanwhile.
-    rows_per_s: f64,
+    pub(super) rows_per_s: f64,
     /// From the start of the process to all rows visible, s.
-    start_to_all_s: f64,
+    pub(super) start_to_all_s: f64,
     /// CPU time of the sink, s.
-    cpu_s: f64,
-    /// Goods per second of the loop without Kafka.
-    raw_rows_per_s: f64,
+    pub(super) cpu_s: f64,
 }
 
 /// The part.
@@ -55,27 +57,35 @@ pub fn run(bench: &Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
     let deltas = shuffled(goods);
     let prefix = unique_name("bench-sink");
     bench.say(format_args!("writing a backlog of {goods} stock deltas"));
-    write_backlog(bench, &prefix, &deltas)?;
+    write_backlog(bench, &prefix, &deltas, |delta, value| {
+        delta.encode(value);
+        Ok(())
+    })?;
     let sql = Sql::connect(&bench.target_url)?;
     sql.execute("DROP SCHEMA IF EXISTS remains CASCADE")?;
-    let mut sunk = sink(bench, &sql, &prefix, u64::from(goods))?;
-    check(&sql, &deltas).context("after the sink")?;
+    let sunk = sink(bench, &sql, &prefix, u64::from(goods))?;
+    check(&sql, TABLE, "cnt", &deltas).context("after the sink")?;
     // The same table, as the sink has made it; and its files as new as they were.
     sql.execute("TRUNCATE remains.remains")?;
     let seconds = upsert_all(&bench.target_url, &deltas)?;
-    check(&sql, &deltas).context("after the loop without Kafka")?;
-    sunk.raw_rows_per_s = rate(u64::from(goods), seconds);
+    check(&sql, TABLE, "cnt", &deltas).context("after the loop without Kafka")?;
+    let raw_rows_per_s = rate(u64::from(goods), seconds);
     bench.say(format_args!(
         "sink {:.0} goods/s ({:.1} s CPU), the same upsert without Kafka {:.0} goods/s",
-        sunk.rows_per_s, sunk.cpu_s, sunk.raw_rows_per_s
+        sunk.rows_per_s, sunk.cpu_s, raw_rows_per_s
     ));
-    sql.execute("DROP SCHEMA remains CASCADE")?;
     bench.delete_topics_of(&prefix)?;
     report.figures.sink_rows_per_s = Some(sunk.rows_per_s);
-    report.figures.sink_vs_raw_upsert = Some(sunk.rows_per_s / sunk.raw_rows_per_s);
+    report.figures.sink_vs_raw_upsert = Some(sunk.rows_per_s / raw_rows_per_s);
     report.details.insert("sink".to_owned(), serde_json::to_value(sunk)?);
-    report.notes.insert("sink".to_owned(), "Debezium's JDBC sink was not run".to_owned());
-    Ok(())
+    report.details.insert("raw_upsert_rows_per_s".to_owned(), raw_rows_per_s.into());
+    match &bench.jdbc_sink {
+        Ok(_) => jdbc_sink::compare(bench, &sql, &deltas, sizes, report)?,
+        Err(why) => {
+            report.notes.insert("sink".to_owned(), format!("Debezium's JDBC sink was not run: {why}"));
+        }
+    }
+    sql.execute("DROP SCHEMA remains CASCADE").map(drop)
 }
 
 /// One delta of each good, in an order that has nothing to do with the goods' numbers.
@@ -92,7 +102,13 @@ fn shuffled(goods: u32) -> Vec<StockDelta> {
     deltas
 }
 
-fn write_backlog(bench: &Bench, prefix: &str, deltas: &[StockDelta]) -> Result<()> {
+/// Writes the deltas to the topic a sink with this prefix reads; `encode` appends a value.
+pub(super) fn write_backlog(
+    bench: &Bench,
+    prefix: &str,
+    deltas: &[StockDelta],
+    encode: impl Fn(&StockDelta, &mut Vec<u8>) -> Result<()>,
+) -> Result<()> {
     let topic = format!("{prefix}.deltas");
     let compacted = NewTopic::new(&topic, PARTITIONS).property("cleanup.policy", "compact");
     bench.kafka.create_topic(&compacted.property("min.compaction.lag.ms", NEVER_CLEANED_MS))?;
@@ -103,14 +119,14 @@ fn write_backlog(bench: &Bench, prefix: &str, deltas: &[StockDelta]) -> Result<(
         key.clear();
         value.clear();
         delta.encode_key(&mut key);
-        delta.encode(&mut value);
+        encode(delta, &mut value)?;
         writer.send(&key, &value)?;
     }
     writer.finish()
 }
 
 /// Lets the sink work it off; the rows' number is read from its progress, which moves with them.
-fn sink(bench: &Bench, sql: &Sql, prefix: &str, goods: u64) -> Result<Sunk> {
+pub(super) fn sink(bench: &Bench, sql: &Sql, prefix: &str, goods: u64) -> Result<Sunk> {
     let mut process = start_sink(bench, prefix)?;
     let deadline = Instant::now() + WRITTEN_WITHIN;
     let mut first = None;
@@ -133,7 +149,7 @@ fn sink(bench: &Bench, sql: &Sql, prefix: &str, goods: u64) -> Result<Sunk> {
     let first_to_all_s = all.duration_since(first).as_secs_f64();
     // What the first look found was written before the clock ran.
     let rows_per_s = rate(goods.saturating_sub(before), first_to_all_s);
-    Ok(Sunk { goods, first_to_all_s, rows_per_s, start_to_all_s, cpu_s: usage.cpu_s, raw_rows_per_s: 0.0 })
+    Ok(Sunk { goods, first_to_all_s, rows_per_s, start_to_all_s, cpu_s: usage.cpu_s })
 }
 
 /// Records applied, over all partitions; 0 while there is no such table.
@@ -146,11 +162,11 @@ fn progress(sql: &Sql) -> Result<u64> {
     Ok(value.parse()?)
 }
 
-/// The rows are exactly the deltas.
-fn check(sql: &Sql, deltas: &[StockDelta]) -> Result<()> {
-    let rows = sql.rows(
-        "SELECT count(*), sum(cnt)::bigint, sum(cnt * (good_id % 1000))::bigint, sum(version)::bigint FROM remains.remains",
-    )?;
+/// The rows of `table` are exactly the deltas; `remains` is the column of what remains.
+pub(super) fn check(sql: &Sql, table: &str, remains: &str, deltas: &[StockDelta]) -> Result<()> {
+    let rows = sql.rows(&format!(
+        "SELECT count(*), sum({remains})::bigint, sum({remains} * (good_id % 1000))::bigint, sum(version)::bigint FROM {table}"
+    ))?;
     let found: Vec<i128> =
         rows.into_iter().flatten().map(|value| Ok(value.context("an empty table")?.parse()?)).collect::<Result<_>>()?;
     let count = i128::try_from(deltas.len())?;

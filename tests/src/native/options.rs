@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::provision;
 use super::stack::NativeStack;
 
 /// Ports for a stack whose addresses people know by heart.
@@ -44,6 +45,7 @@ pub struct NativeOptions {
     pub(super) source_database: bool,
     pub(super) target_database: bool,
     pub(super) registry: bool,
+    pub(super) jdbc_sink: bool,
     pub(super) broker_heap_mb: u32,
     pub(super) broker_properties: Vec<(String, String)>,
     pub(super) compiler: Compiler,
@@ -63,6 +65,7 @@ impl NativeOptions {
             source_database: false,
             target_database: false,
             registry: false,
+            jdbc_sink: false,
             broker_heap_mb: 512,
             broker_properties: Vec::new(),
             compiler: Compiler::Quick,
@@ -115,6 +118,21 @@ impl NativeOptions {
     pub const fn with_registry(mut self) -> Self {
         self.registry = true;
         self
+    }
+
+    /// Adds Connect with Debezium's JDBC sink, and the registry whose converters give that sink the schemas it needs.
+    ///
+    /// # Errors
+    /// One of them is not on this machine and cannot be installed.
+    pub fn with_jdbc_sink(mut self) -> Result<Self> {
+        provision::connect_jdbc_sink()?;
+        provision::connect_converters()?;
+        provision::registry_java()?;
+        provision::registry_application()?;
+        self.connect = true;
+        self.registry = true;
+        self.jdbc_sink = true;
+        Ok(self)
     }
 
     /// Heap of each broker in MiB (512 unless said).

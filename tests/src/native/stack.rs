@@ -218,6 +218,9 @@ impl NativeStack {
             if self.ports.registry.is_some() {
                 plugins = format!("{plugins},{}", provision::connect_converters()?.display());
             }
+            if options.jdbc_sink {
+                plugins = format!("{plugins},{}", provision::connect_jdbc_sink()?.display());
+            }
             let options = WorkerOptions {
                 bootstrap_servers: &bootstrap,
                 replication: count.min(3),

@@ -20,7 +20,7 @@ pub(super) use system::{check_helpers, postgres_binaries, server_user};
 
 /// Version of brokers, tools and Connect.
 pub(super) const KAFKA_VERSION: &str = "4.3.1";
-/// Version of the Debezium plug-in for PostgreSQL.
+/// Version of the Debezium plug-ins.
 pub(super) const DEBEZIUM_VERSION: &str = "3.6.0.Final";
 /// Version of the registry.
 const REGISTRY_VERSION: &str = "3.3.3";
@@ -50,6 +50,16 @@ pub(super) fn connect_plugins() -> Result<PathBuf> {
         system::require_maven()?;
         let artifact = format!("io.debezium:debezium-connector-postgres:{DEBEZIUM_VERSION}:tar.gz:plugin");
         let archive = format!("debezium-connector-postgres-{DEBEZIUM_VERSION}-plugin.tar.gz");
+        unpack_artifact(&artifact, &archive, directory)
+    })
+}
+
+/// Directory of Debezium's JDBC sink, to be named in Connect's `plugin.path`.
+pub(super) fn connect_jdbc_sink() -> Result<PathBuf> {
+    installed(&format!("debezium-jdbc-{DEBEZIUM_VERSION}"), "Debezium's JDBC sink", |directory| {
+        system::require_maven()?;
+        let artifact = format!("io.debezium:debezium-connector-jdbc:{DEBEZIUM_VERSION}:tar.gz:plugin");
+        let archive = format!("debezium-connector-jdbc-{DEBEZIUM_VERSION}-plugin.tar.gz");
         unpack_artifact(&artifact, &archive, directory)
     })
 }
