@@ -67,6 +67,7 @@ pub fn run(bench: &Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
 
 /// A snapshot with everything at work, in seconds.
 #[derive(Debug, Clone, Copy, Serialize)]
+#[allow(clippy::struct_field_names)] // the unit, as in every other figure
 struct Live {
     /// From the connector's creation to its last record on the topic.
     snapshot_s: f64,

@@ -61,9 +61,8 @@ pub fn run(bench: &Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
     let bytes_per_id = number(disk_bytes(&application.state)?.saturating_sub(few)) / number(sizes.fill);
     bench.say(format_args!("{bytes_per_id:.1} bytes on disk per id"));
 
-    let mut seed = 100;
     let mut output = Output::read(bench, &application, &source)?;
-    let (free, process) = on_top(bench, &application, &mut source, &mut output, sizes.events, &mut seed, None)?;
+    let (free, process) = on_top(bench, &application, &mut source, &mut output, sizes.events, None)?;
     let (restart, mut process) = killed(bench, &application, process, &mut source, 99)?;
     bench.say(format_args!(
         "kill -9: {:.2} s from owning the partitions to the first commit",
@@ -76,9 +75,9 @@ pub fn run(bench: &Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
             output.follow(&source, || Ok(()))?;
             forget_pages(&application.state)?;
             let (limited, mut process) =
-                on_top(bench, &application, &mut source, &mut output, sizes.events, &mut seed, Some(&limit))?;
+                on_top(bench, &application, &mut source, &mut output, sizes.events, Some(&limit))?;
             process.stop()?;
-            report.figures.filled_in_512_mb = Some(limited / free);
+            report.figures.filled_in_512_mb = limited.zip(free).map(|(limited, free)| limited / free);
         }
         Err(reason) => _ = report.notes.insert("filled".to_owned(), format!("{reason:#}")),
     }
@@ -86,7 +85,7 @@ pub fn run(bench: &Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
     bench.delete_topics_of(&source.topic)?;
 
     let figures = &mut report.figures;
-    figures.growth_filled_store = Some(free / base.events_per_s);
+    figures.growth_filled_store = free.map(|free| free / base.events_per_s);
     figures.filled_restart_owned_s = Some(restart.owned_to_commit_s);
     figures.filled_restore_records_per_s = Some(restore.records_per_s);
     figures.disk_bytes_per_id = Some(bytes_per_id);
@@ -159,11 +158,11 @@ fn on_top(
     source: &mut Loaded,
     output: &mut Output,
     events: u64,
-    seed: &mut u64,
     limit: Option<&Limit>,
-) -> Result<(f64, Process)> {
-    *seed += 1;
-    source.more(&bench.kafka, Workload { seed: *seed, ..Workload::usual(events) })?;
+) -> Result<(Option<f64>, Process)> {
+    // Another seed each time: the same events would be redelivered ones.
+    let seed = source.events;
+    source.more(&bench.kafka, Workload { seed, ..Workload::usual(events) })?;
     let mut process = application.start(limit)?;
     let (running, right) = std::thread::scope(|scope| {
         let running =
@@ -173,13 +172,16 @@ fn on_top(
         Ok::<_, anyhow::Error>((running??, right?))
     })?;
     let (all_running, before) = running;
-    let seconds = right.checked_duration_since(all_running).context("all was done before all partitions ran")?;
-    let speed = rate(events.saturating_sub(before), seconds.as_secs_f64());
+    let left = events.saturating_sub(before);
+    let elapsed_s = right.saturating_duration_since(all_running).as_secs_f64();
+    // Of too few nothing could be told.
+    let events_per_s = (left > events / 2).then(|| rate(left, elapsed_s));
     let limited = if limit.is_some() { ", in 512 MiB" } else { "" };
     bench.say(format_args!(
-        "on the filled store{limited}: {speed:.0} events/s ({before} of {events} before all partitions ran)"
+        "on the filled store{limited}: {left} of {events} events in {elapsed_s:.1} s since all partitions ran, {:.0} events/s",
+        events_per_s.unwrap_or_default()
     ));
-    Ok((speed, process))
+    Ok((events_per_s, process))
 }
 
 /// Bytes that the files of a directory take on disk; the store's files have holes.
