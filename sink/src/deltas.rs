@@ -47,7 +47,7 @@ RETURNING good_id";
 impl Work for Deltas {
     type Item = Remains;
 
-    fn read(&self, record: &Record<'_>) -> Result<Remains, Unreadable> {
+    fn read(record: &Record<'_>) -> Result<Remains, Unreadable> {
         let (Some(key), Some(value)) = (record.key, record.value) else {
             return Err(Unreadable { detail: "a stock delta has a key and a value, this record lacks one".to_owned() });
         };
@@ -55,16 +55,12 @@ impl Work for Deltas {
         Remains::from_delta(&delta).map_err(|detail| Unreadable { detail })
     }
 
-    fn epoch(&self, item: &Remains) -> Option<i64> {
+    fn epoch(item: &Remains) -> Option<i64> {
         Some(item.epoch)
     }
 
     fn add(&mut self, item: Remains) {
         self.batch.add(item);
-    }
-
-    fn clear(&mut self) {
-        self.batch.clear();
     }
 
     async fn write(&self, connection: &mut PgConnection) -> Result<Written, sqlx::Error> {
@@ -80,7 +76,7 @@ impl Work for Deltas {
     }
 
     /// Nothing: rows of the old log are older by their epoch, and go when the new epoch is complete.
-    async fn start_over(&self, _: &mut PgConnection, _: i32) -> Result<(), sqlx::Error> {
+    async fn start_over(_: &mut PgConnection, _: i32) -> Result<(), sqlx::Error> {
         Ok(())
     }
 }
@@ -114,7 +110,7 @@ mod tests {
 
     fn read(key: &str, value: Option<&str>) -> Result<Remains, Unreadable> {
         let record = Record { partition: 0, offset: 0, key: Some(key.as_bytes()), value: value.map(str::as_bytes) };
-        Deltas::default().read(&record)
+        Deltas::read(&record)
     }
 
     #[test]
