@@ -288,7 +288,9 @@ fn a_partition_is_given_up_only_after_the_batch_in_flight_is_written() -> Result
     )?;
     bench.write(0..2_000)?;
     let second = bench.stack.run(&second_spec)?;
-    wait_until("the second one to write", HEALTHY_WITHIN, || Ok(bench.metric(&*second, "sink_batches_total")? > 0))?;
+    // Its metrics are not there at once.
+    let writes = || Ok(bench.metric(&*second, "sink_batches_total").is_ok_and(|batches| batches > 0));
+    wait_until("the second one to write", HEALTHY_WITHIN, writes)?;
     bench.sql.execute("DROP TRIGGER slow ON remains.remains")?;
     bench.wait_equal(&*second)?;
     // Who takes over before the outcome is known finds the row moved when it writes.
@@ -296,29 +298,6 @@ fn a_partition_is_given_up_only_after_the_batch_in_flight_is_written() -> Result
         ensure!(bench.metric(&**sink, "sink_rewinds_total")? == 0, "{}", sink.log()?);
     }
     end_cleanly(&mut first)
-}
-
-#[test]
-fn a_sum_beyond_the_column_is_held_and_let_go_when_it_fits_again() -> Result<()> {
-    let mut bench = Bench::new(shared()?)?;
-    let sink = bench.sink("sink")?;
-    bench.write([1, 2])?;
-    bench.wait_equal(&*sink)?;
-    let held = || bench.sql.rows("SELECT good_id FROM remains.held_goods");
-    let mut delta = StockDelta {
-        good_id: 1,
-        delta: i128::from(i64::MAX),
-        remains: i128::from(i64::MAX) + 2,
-        transactions: 1,
-        version: 2,
-        epoch: bench.epoch,
-    };
-    bench.kafka.write(&bench.topic(), &[record(&delta)])?;
-    wait_until("the good to be held", HEALTHY_WITHIN, || Ok(held()? == [[Some("1".to_owned())]]))?;
-    bench.wait_equal(&*sink)?;
-    delta = StockDelta { delta: -delta.delta, remains: 2, version: 3, ..delta };
-    bench.kafka.write(&bench.topic(), &[record(&delta)])?;
-    wait_until("the good to be let go", HEALTHY_WITHIN, || Ok(held()?.is_empty()))
 }
 
 #[test]
