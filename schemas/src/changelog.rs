@@ -82,20 +82,20 @@ impl TransactionRecord {
         reader.literal(r#","pieces":"#)?;
         let pieces: Option<i64> = reader.number_or_null()?;
         reader.literal(r#","generation":"#)?;
-        let generation = reader.number_or_null()??;
+        let generation = reader.number()?;
         reader.literal(r#","streaming":"#)?;
         let streaming = reader.literal("true").is_some();
         if !streaming {
             reader.literal("false")?;
         }
         reader.literal(r#","lsn":"#)?;
-        let lsn = reader.number_or_null()??;
+        let lsn = reader.number()?;
         reader.literal(r#","commit_lsn":"#)?;
         let commit_lsn = reader.number_or_null()?;
         reader.literal(r#","ts_ms":"#)?;
-        let ts_ms = reader.number_or_null()??;
+        let ts_ms = reader.number()?;
         let incremental_ts_ms = match reader.literal(r#","incremental_ts_ms":"#) {
-            Some(()) => Some(reader.number_or_null()??),
+            Some(()) => Some(reader.number()?),
             None => None,
         };
         reader.expect(b'}')?;

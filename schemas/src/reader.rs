@@ -160,10 +160,12 @@ impl<'a> Reader<'a> {
     /// An integer that fits, or null.
     #[allow(clippy::option_option, reason = "the outer one belongs to the reader, the inner one to the record")]
     pub(crate) fn number_or_null<T: std::str::FromStr>(&mut self) -> Option<Option<T>> {
-        if self.null() {
-            return Some(None);
-        }
-        self.integer()?.parse().ok().map(Some)
+        if self.null() { Some(None) } else { self.number().map(Some) }
+    }
+
+    /// An integer that fits; `-0` is left to `serde_json`, which takes it for a fraction.
+    pub(crate) fn number<T: std::str::FromStr>(&mut self) -> Option<T> {
+        self.integer().filter(|text| *text != "-0")?.parse().ok()
     }
 
     /// At least one digit.

@@ -75,16 +75,6 @@ impl Batch {
             .or_insert(remains);
     }
 
-    /// Whether there is nothing to write.
-    pub fn is_empty(&self) -> bool {
-        self.goods.is_empty()
-    }
-
-    /// Drops everything.
-    pub fn clear(&mut self) {
-        self.goods.clear();
-    }
-
     /// What can be written, and the goods that must be held back because their remains do not fit 64 bits.
     pub fn rows(&self) -> (Rows, Vec<Remains>) {
         let (mut rows, mut held) = (Rows::default(), Vec::new());

@@ -5,7 +5,8 @@
 //! - [`batch`] (pure): many stock deltas → the newest version of each good.
 //! - [`completion`] (pure): when rows of an older epoch may go.
 //! - [`work`]: what is made of a topic's records: [`deltas`], and [`transaction_log`] when it is switched on.
-//! - [`kafka`] and [`postgres`]: the adapters. [`run`]: the loop that joins them, one thread per topic.
+//! - [`kafka`] and [`postgres`]: the adapters. [`run`]: the loop that joins them, one thread per
+//!   topic, and the one batch that is written beside it.
 //! - [`settings`], [`metrics`]: what an operator sets and sees.
 //!
 //! Invariants it guards (numbers as in `docs/ARCHITECTURE.md`): 8, no good ever goes backwards; 9, progress lives in

@@ -85,10 +85,10 @@ fn run(settings: &Settings, http: &str) -> Result<(), Coded> {
     let shared = Shared { settings, health, metrics, operations, on_started };
     let control =
         Announcements::open(&settings.consumer(&format!("{}-control", settings.group_id)), &settings.topics.control)?;
-    let deltas = shared.build(&settings.topics.deltas, &settings.group_id, Deltas::default(), Some(control))?;
+    let deltas = shared.build::<Deltas>(&settings.topics.deltas, &settings.group_id, Some(control))?;
     let log = if settings.transaction_log {
         let group_id = format!("{}-transaction-log", settings.group_id);
-        Some(shared.build(&settings.topics.transactions, &group_id, TransactionLog::default(), None)?)
+        Some(shared.build::<TransactionLog>(&settings.topics.transactions, &group_id, None)?)
     } else {
         None
     };
@@ -132,7 +132,6 @@ impl Shared<'_> {
         &self,
         topic: &str,
         group_id: &str,
-        work: W,
         announcements: Option<Announcements>,
     ) -> Result<Loop<W>, Coded> {
         let settings = self.settings;
@@ -143,7 +142,6 @@ impl Shared<'_> {
             source: Source::subscribe(&settings.consumer(group_id), topic)?,
             topic: topic.to_owned(),
             database: Database::new(options, settings.database_timeout, shutdown.clone(), condition)?,
-            work,
             announcements,
             batch_records: settings.batch_records,
             progress_check: settings.progress_check,

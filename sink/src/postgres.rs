@@ -172,10 +172,10 @@ impl Target {
     }
 
     /// Sets a partition back to its beginning, because its log is a new one.
-    pub async fn start_over<W: Work>(&mut self, topic: &str, work: &W, advance: Advance) -> Result<(), Failure> {
+    pub async fn start_over<W: Work>(&mut self, topic: &str, advance: Advance) -> Result<(), Failure> {
         let mut transaction = self.connection.begin().await?;
         compare_and_set(&mut transaction, topic, &[advance]).await?;
-        work.start_over(&mut transaction, advance.partition).await?;
+        W::start_over(&mut transaction, advance.partition).await?;
         transaction.commit().await?;
         Ok(())
     }

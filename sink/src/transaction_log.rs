@@ -51,7 +51,7 @@ WHERE (kept.good_id, kept.operation, kept.pcs, kept.partition, kept.changed_at)
 impl Work for TransactionLog {
     type Item = Change;
 
-    fn read(&self, record: &Record<'_>) -> Result<Change, Unreadable> {
+    fn read(record: &Record<'_>) -> Result<Change, Unreadable> {
         let unreadable = |detail: String| Unreadable { detail };
         let key = record.key.ok_or_else(|| unreadable("a changelog record has a key, this one has none".to_owned()))?;
         let ChangelogKey::Transaction(id) = ChangelogKey::decode(key).map_err(|error| unreadable(error.to_string()))?
@@ -69,16 +69,12 @@ impl Work for TransactionLog {
         Ok(Change { id, partition: record.partition, row: row.transpose()? })
     }
 
-    fn epoch(&self, _: &Change) -> Option<i64> {
+    fn epoch(_: &Change) -> Option<i64> {
         None
     }
 
     fn add(&mut self, item: Change) {
         self.ids.insert(item.id, (item.partition, item.row));
-    }
-
-    fn clear(&mut self) {
-        self.ids.clear();
     }
 
     async fn write(&self, connection: &mut PgConnection) -> Result<Written, sqlx::Error> {
@@ -101,7 +97,7 @@ impl Work for TransactionLog {
         Ok(Written { rows: upserted.rows_affected() + deleted.rows_affected(), held: Vec::new() })
     }
 
-    async fn start_over(&self, connection: &mut PgConnection, partition: i32) -> Result<(), sqlx::Error> {
+    async fn start_over(connection: &mut PgConnection, partition: i32) -> Result<(), sqlx::Error> {
         sqlx::query("DELETE FROM remains.transaction_log WHERE partition = $1")
             .bind(partition)
             .execute(connection)
@@ -118,7 +114,7 @@ mod tests {
 
     fn read(value: Option<&str>) -> Result<Change, Unreadable> {
         let record = Record { partition: 4, offset: 0, key: Some(ID.as_bytes()), value: value.map(str::as_bytes) };
-        TransactionLog::default().read(&record)
+        TransactionLog::read(&record)
     }
 
     fn value(good_id: &str, pieces: &str) -> String {

@@ -1,5 +1,7 @@
 //! Owns the seam between the loop, which knows positions and failures, and what is made of one topic's records.
 
+use std::future::Future;
+
 use service::Coded;
 use sqlx::PgConnection;
 
@@ -45,27 +47,27 @@ pub struct Written {
     pub held: Vec<i64>,
 }
 
-/// What is made of one topic's records. An implementation keeps the batch that is not written yet.
-#[expect(async_fn_in_trait, reason = "one thread runs each future to its end; nothing is spawned")]
-pub trait Work {
+/// A batch of one topic's records, and what is made of them. It is moved: the loop gathers one, the next begins as the
+/// default, while the one before is written beside the loop.
+pub trait Work: Default + Send + Sync + 'static {
     /// A record, read.
     type Item;
 
     /// Reads a record; never called for keys that begin with `#`, which are the processor's own.
-    fn read(&self, record: &Record<'_>) -> Result<Self::Item, Unreadable>;
+    fn read(record: &Record<'_>) -> Result<Self::Item, Unreadable>;
 
     /// The epoch the record carries, if the topic has epochs.
-    fn epoch(&self, item: &Self::Item) -> Option<i64>;
+    fn epoch(item: &Self::Item) -> Option<i64>;
 
     /// Adds an item to the batch.
     fn add(&mut self, item: Self::Item);
 
-    /// Drops the batch.
-    fn clear(&mut self);
-
-    /// Writes the batch inside an open transaction; the batch stays until [`Work::clear`].
-    async fn write(&self, connection: &mut PgConnection) -> Result<Written, sqlx::Error>;
+    /// Writes the batch inside an open transaction; may be called again after that one failed.
+    fn write(&self, connection: &mut PgConnection) -> impl Future<Output = Result<Written, sqlx::Error>> + Send;
 
     /// Inside an open transaction: the log of `partition` is a new one and will be read from its beginning.
-    async fn start_over(&self, connection: &mut PgConnection, partition: i32) -> Result<(), sqlx::Error>;
+    fn start_over(
+        connection: &mut PgConnection,
+        partition: i32,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 }

@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use service::Coded;
 
-use super::{AGAIN, Loop, Parts, Slot};
+use super::gathered::Slot;
+use super::{AGAIN, Loop, Parts};
 use crate::completion::{Announced, Demand};
 use crate::position::{Partition, Progress, Start};
 use crate::postgres::Advance;
@@ -19,21 +20,12 @@ impl<W: Work> Loop<W> {
         let Some(announcements) = &self.parts.announcements else { return Ok(()) };
         let announced = &mut self.announced;
         announcements.poll(|record| hear(announced, announcements.topic(), &record))?;
-        if !self.pending.is_empty() || !self.parts.database.is_up() || Instant::now() < self.completions_after {
+        if !self.parts.database.is_up() || Instant::now() < self.completions_after || self.demands().is_empty() {
             return Ok(());
         }
-        let demands: Vec<(i32, i64, i64, Demand)> = self
-            .slots
-            .iter()
-            .filter_map(|(partition, slot)| {
-                let (Slot::Reading(reading), Some(complete)) = (slot, self.announced.of(*partition)) else {
-                    return None;
-                };
-                let demand = complete.demand(reading, self.end_asked.contains(partition));
-                Some((*partition, complete.epoch, complete.offset, demand))
-            })
-            .collect();
-        for (partition, epoch, offset, demand) in demands {
+        // What is demanded is decided anew, on what the target then has.
+        self.flush()?;
+        for (partition, epoch, offset, demand) in self.demands() {
             match demand {
                 Demand::Nothing => {}
                 Demand::Remove => self.remove_older(partition, epoch)?,
@@ -47,6 +39,16 @@ impl<W: Work> Loop<W> {
             }
         }
         Ok(())
+    }
+
+    /// Partition, epoch and offset announced, and what that demands now, where it demands something.
+    fn demands(&self) -> Vec<(i32, i64, i64, Demand)> {
+        let demand = |(partition, slot): (&i32, &Slot)| {
+            let (Slot::Reading(reading), Some(complete)) = (slot, self.announced.of(*partition)) else { return None };
+            let demand = complete.demand(reading, self.end_asked.contains(partition));
+            (demand != Demand::Nothing).then_some((*partition, complete.epoch, complete.offset, demand))
+        };
+        self.slots.iter().filter_map(demand).collect()
     }
 
     /// When the log really ends at or behind `offset`, reads to its end once more: a seek makes librdkafka report the
