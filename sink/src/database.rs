@@ -7,6 +7,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use schemas::GoodType;
 use service::health::Condition;
 use service::{Coded, Shutdown};
 use sqlx::postgres::PgConnectOptions;
@@ -24,6 +25,7 @@ pub struct Database {
     runtime: Runtime,
     options: PgConnectOptions,
     step: Duration,
+    good_type: GoodType,
     shutdown: Shutdown,
     condition: Condition,
     state: State,
@@ -37,13 +39,14 @@ enum State {
 }
 
 impl Database {
-    /// Not connected yet; `step` bounds every operation.
+    /// Not connected yet; `step` bounds every operation, and the goods there are of this type.
     ///
     /// # Errors
     /// `DATABASE_RUNTIME` when no runtime can be had.
     pub fn new(
         options: PgConnectOptions,
         step: Duration,
+        good_type: GoodType,
         shutdown: Shutdown,
         condition: Condition,
     ) -> Result<Self, Coded> {
@@ -52,7 +55,7 @@ impl Database {
             .build()
             .map_err(|error| Coded::unexpected("DATABASE_RUNTIME", format!("no runtime for the database: {error}")))?;
         let state = State::Down { pauses: pauses(), again: Instant::now() };
-        Ok(Self { runtime, options, step, shutdown, condition, state, was_up: false })
+        Ok(Self { runtime, options, step, good_type, shutdown, condition, state, was_up: false })
     }
 
     /// Whether there is a connection.
@@ -66,9 +69,9 @@ impl Database {
         if Instant::now() < *again {
             return Ok(false);
         }
-        let (options, step) = (self.options.clone(), self.step);
+        let (options, step, good_type) = (self.options.clone(), self.step, self.good_type);
         let limit = CONNECT.min(step);
-        match self.bounded(limit, async { Target::connect(&options, step).await }) {
+        match self.bounded(limit, async { Target::connect(&options, step, good_type).await }) {
             Ok(target) => {
                 self.state = State::Up(Box::new(target));
                 self.condition.up();

@@ -3,23 +3,32 @@
 //! It never reads a row to decide whether to write: the guard is in the statement, so that it also holds against a
 //! second sink, a replay, and a batch of a partition that was given up meanwhile.
 
-use schemas::StockDelta;
+use schemas::{GoodId, GoodType, StockDelta};
 use sqlx::PgConnection;
 
 use crate::batch::{Batch, Remains, Rows};
-use crate::work::{Record, Unreadable, Work, Written};
+use crate::goods::{Good, Goods};
+use crate::work::{Record, Unreadable, Work, Written, check_type};
 
 /// The batch of stock deltas.
 #[derive(Debug, Default)]
 pub struct Deltas {
+    good_type: GoodType,
     batch: Batch,
+}
+
+impl Deltas {
+    /// An empty batch for a target with goods of this type.
+    pub fn new(good_type: GoodType) -> Self {
+        Self { good_type, batch: Batch::default() }
+    }
 }
 
 /// Ordered by good, so that two sinks lock rows in the same order; rejected: `COPY` into a temporary table and a
 /// merge, two more round trips for no gain below some 10,000 rows.
 const UPSERT: &str = "INSERT INTO remains.remains AS kept (good_id, cnt, epoch, version, updated_at)
 SELECT good_id, cnt, epoch, version, now()
-FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS new (good_id, cnt, epoch, version)
+FROM UNNEST($1, $2::bigint[], $3::bigint[], $4::bigint[]) AS new (good_id, cnt, epoch, version)
 ORDER BY good_id
 ON CONFLICT (good_id) DO UPDATE
 SET cnt = excluded.cnt, epoch = excluded.epoch, version = excluded.version, updated_at = excluded.updated_at
@@ -27,13 +36,13 @@ WHERE (kept.epoch, kept.version) < (excluded.epoch, excluded.version)";
 
 /// A good that fits again is not held any more. Reads the key of the (nearly always empty) table of held goods only.
 const RELEASE: &str = "DELETE FROM remains.held_goods AS held
-USING UNNEST($1::bigint[], $2::bigint[], $3::bigint[]) AS new (good_id, epoch, version)
+USING UNNEST($1, $2::bigint[], $3::bigint[]) AS new (good_id, epoch, version)
 WHERE held.good_id = new.good_id AND (held.epoch, held.version) <= (new.epoch, new.version)";
 
 /// Not held when the target already has a newer version that fits: a replay passes this point again.
 const HOLD: &str = "INSERT INTO remains.held_goods AS kept (good_id, remains, epoch, version)
 SELECT new.good_id, new.remains::numeric, new.epoch, new.version
-FROM UNNEST($1::bigint[], $2::text[], $3::bigint[], $4::bigint[]) AS new (good_id, remains, epoch, version)
+FROM UNNEST($1, $2::text[], $3::bigint[], $4::bigint[]) AS new (good_id, remains, epoch, version)
 WHERE NOT EXISTS (
     SELECT FROM remains.remains AS row
     WHERE row.good_id = new.good_id AND (row.epoch, row.version) >= (new.epoch, new.version)
@@ -47,12 +56,21 @@ RETURNING good_id";
 impl Work for Deltas {
     type Item = Remains;
 
+    /// None is; of keys that begin so an old rule says it, and a text may.
+    fn is_processors_own(&self, key: &[u8]) -> bool {
+        self.good_type == GoodType::Integer && key.starts_with(b"#")
+    }
+
     fn read(&self, record: &Record<'_>) -> Result<Remains, Unreadable> {
         let (Some(key), Some(value)) = (record.key, record.value) else {
-            return Err(Unreadable { detail: "a stock delta has a key and a value, this record lacks one".to_owned() });
+            return Err(Unreadable::Malformed {
+                detail: "a stock delta has a key and a value, this record lacks one".to_owned(),
+            });
         };
-        let delta = StockDelta::decode(key, value).map_err(|error| Unreadable { detail: error.to_string() })?;
-        Remains::from_delta(&delta).map_err(|detail| Unreadable { detail })
+        let delta =
+            StockDelta::decode(key, value).map_err(|error| Unreadable::Malformed { detail: error.to_string() })?;
+        check_type(&delta.good_id, self.good_type)?;
+        Remains::from_delta(delta).map_err(|detail| Unreadable::Malformed { detail })
     }
 
     fn epoch(&self, item: &Remains) -> Option<i64> {
@@ -70,7 +88,7 @@ impl Work for Deltas {
     async fn write(&self, connection: &mut PgConnection) -> Result<Written, sqlx::Error> {
         let (rows, held) = self.batch.rows();
         let mut written = Written::default();
-        if !rows.good_ids.is_empty() {
+        if !rows.good_ids.0.is_empty() {
             written.rows = upsert(connection, &rows).await?;
         }
         if !held.is_empty() {
@@ -97,15 +115,16 @@ async fn upsert(connection: &mut PgConnection, rows: &Rows) -> Result<u64, sqlx:
     Ok(upserted.rows_affected())
 }
 
-async fn hold(connection: &mut PgConnection, held: &[Remains]) -> Result<Vec<i64>, sqlx::Error> {
+async fn hold(connection: &mut PgConnection, held: &[Remains]) -> Result<Vec<GoodId>, sqlx::Error> {
     let column = |value: fn(&Remains) -> i64| held.iter().map(value).collect::<Vec<i64>>();
-    sqlx::query_scalar(HOLD)
-        .bind(column(|good| good.good_id))
+    let returned: Vec<Good> = sqlx::query_scalar(HOLD)
+        .bind(Goods(held.iter().map(|good| good.good_id.clone()).collect()))
         .bind(held.iter().map(|good| good.remains.to_string()).collect::<Vec<String>>())
         .bind(column(|good| good.epoch))
         .bind(column(|good| good.version))
         .fetch_all(connection)
-        .await
+        .await?;
+    Ok(returned.into_iter().map(|Good(good_id)| good_id).collect())
 }
 
 #[cfg(test)]
@@ -120,8 +139,19 @@ mod tests {
     #[test]
     fn a_stock_delta_is_read() {
         let value = r#"{"good_id":2,"delta":-15,"remains":15,"transactions":2,"version":2,"epoch":1795333787103}"#;
-        let expected = Remains { good_id: 2, remains: 15, epoch: 1_795_333_787_103, version: 2 };
+        let expected = Remains { good_id: 2.into(), remains: 15, epoch: 1_795_333_787_103, version: 2 };
         assert_eq!(read("2", Some(value)), Ok(expected));
+    }
+
+    #[test]
+    fn a_good_of_the_other_type_stops_the_sink_with_its_own_code() {
+        let value = r#"{"good_id":"2","delta":1,"remains":1,"transactions":1,"version":1,"epoch":1}"#;
+        let error = read("2", Some(value)).unwrap_err().stop("warehouse.stock.deltas", 3, 4711);
+        assert_eq!(error.code, "SINK_GOOD_TYPE");
+        let record = Record { partition: 0, offset: 0, key: Some(b"2"), value: Some(value.as_bytes()) };
+        let texts = Deltas::new(GoodType::Text);
+        assert_eq!(texts.read(&record).unwrap().good_id, GoodId::from_text("2").unwrap());
+        assert!(!texts.is_processors_own(b"#1") && Deltas::default().is_processors_own(b"#1"));
     }
 
     #[test]

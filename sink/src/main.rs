@@ -85,10 +85,11 @@ fn run(settings: &Settings, http: &str) -> Result<(), Coded> {
     let shared = Shared { settings, health, metrics, operations, on_started };
     let control =
         Announcements::open(&settings.consumer(&format!("{}-control", settings.group_id)), &settings.topics.control)?;
-    let deltas = shared.build(&settings.topics.deltas, &settings.group_id, Deltas::default(), Some(control))?;
+    let deltas =
+        shared.build(&settings.topics.deltas, &settings.group_id, Deltas::new(settings.good_type), Some(control))?;
     let log = if settings.transaction_log {
         let group_id = format!("{}-transaction-log", settings.group_id);
-        Some(shared.build(&settings.topics.transactions, &group_id, TransactionLog::default(), None)?)
+        Some(shared.build(&settings.topics.transactions, &group_id, TransactionLog::new(settings.good_type), None)?)
     } else {
         None
     };
@@ -142,7 +143,13 @@ impl Shared<'_> {
         Ok(Loop::new(Parts {
             source: Source::subscribe(&settings.consumer(group_id), topic)?,
             topic: topic.to_owned(),
-            database: Database::new(options, settings.database_timeout, shutdown.clone(), condition)?,
+            database: Database::new(
+                options,
+                settings.database_timeout,
+                settings.good_type,
+                shutdown.clone(),
+                condition,
+            )?,
             work,
             announcements,
             batch_records: settings.batch_records,

@@ -252,7 +252,7 @@ impl<W: Work> Loop<W> {
         for good_id in &written.held {
             tracing::error!(
                 code = "SINK_REMAINS_TOO_LARGE",
-                good_id,
+                %good_id,
                 "the remains of the good do not fit 64 bits; its row keeps the last value that did, the true one is in \
                  remains.held_goods. To do: correct the good's transactions; its next fitting version is applied"
             );
@@ -488,7 +488,7 @@ fn take<W: Work>(
     record: &Record<'_>,
 ) -> Taken {
     let Some(Slot::Reading(reading)) = slots.get_mut(&record.partition) else { return Taken::Passed };
-    if record.key.is_some_and(|key| key.starts_with(b"#")) {
+    if record.key.is_some_and(|key| work.is_processors_own(key)) {
         return Taken::Passed;
     }
     let item = match work.read(record) {
