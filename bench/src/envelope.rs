@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(record.key.unwrap().id, change.id);
         let debezium::Change::Row(row) = record.change.unwrap() else { panic!("not a row") };
         assert_eq!(row.operation, ChangeOperation::Create);
-        assert_eq!(row.content.unwrap().unwrap(), schemas::Content { good_id: 42, pieces: -15 });
+        assert_eq!(row.content.unwrap().unwrap(), schemas::Content { good_id: 42.into(), pieces: -15 });
         assert_eq!(row.source.snapshot, Snapshot::Streaming);
         assert_eq!(row.source.lsn, Some(FIRST_LSN + 100));
     }

@@ -229,7 +229,7 @@ mod tests {
             assert_eq!(change.operation, ChangeOperation::Create);
             let content = change.content.unwrap().unwrap();
             if seen.insert(id) {
-                *sums.entry(content.good_id).or_insert(0) += content.pieces;
+                *sums.entry(content.good_id.integer().unwrap()).or_insert(0) += content.pieces;
             }
             events.push(event.clone());
         }

@@ -54,6 +54,7 @@ impl Format {
             Self::StockDeltas if key.starts_with(b"#") => Ok(None),
             Self::StockDeltas => {
                 let StockDelta { good_id, remains, delta, version, .. } = StockDelta::decode(key, value)?;
+                let good_id = good_id.integer().context("a good that is no integer")?;
                 Ok(Some(Shown { good_id, remains, step: Some((delta, version)) }))
             }
             Self::StreamsSums => {
@@ -288,7 +289,7 @@ mod tests {
     }
 
     fn delta(good_id: i64, delta: i128, remains: i128, version: u64) -> (Vec<u8>, Vec<u8>) {
-        let record = StockDelta { good_id, delta, remains, transactions: 1, version, epoch: 1 };
+        let record = StockDelta { good_id: good_id.into(), delta, remains, transactions: 1, version, epoch: 1 };
         let (mut key, mut value) = (Vec::new(), Vec::new());
         record.encode_key(&mut key);
         record.encode(&mut value);

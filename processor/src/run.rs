@@ -80,10 +80,13 @@ pub fn run(settings: Run, kafka: &KafkaTables) -> Result<(), Coded> {
     let Some(provided) = provide_topics(&settings, &properties, &operations.shutdown)? else { return Ok(()) };
     let output = match settings.output_format {
         OutputFormat::Json => DeltaFormat::Json,
-        OutputFormat::Avro => match register_deltas(&settings.schema_registry, &names.deltas, &operations.shutdown)? {
-            Some(schema_id) => DeltaFormat::Avro { schema_id },
-            None => return Ok(()),
-        },
+        OutputFormat::Avro => {
+            match register_deltas(&settings.schema_registry, &names.deltas, columns.good_type(), &operations.shutdown)?
+            {
+                Some(schema_id) => DeltaFormat::Avro { schema_id },
+                None => return Ok(()),
+            }
+        }
     };
     let topology = Arc::new(Wiring::topology(&settings.source_topic, &names, settings.accept_truncated_input));
     let mut options = processor_store::Options::new(

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use schemas::GoodType;
 use schemas::debezium::{Columns, Names};
 use service::Coded;
 use service::configuration::{Common, KafkaAccess, SchemaRegistry};
@@ -132,9 +133,12 @@ pub struct SourceTable {
     /// Column of the row's id, a uuid; the connector's message.key.columns must name it and no other
     #[arg(long, default_value = "id", value_name = "COLUMN")]
     pub id_column: String,
-    /// Column of the good, a 64-bit integer
+    /// Column of the good
     #[arg(long, default_value = "good_id", value_name = "COLUMN")]
     pub good_column: String,
+    /// What is in it: 64-bit integers, or texts (uuids too). Settled before the first start
+    #[arg(long, value_enum, default_value_t = Goods::Integer, value_name = "TYPE")]
+    pub good_type: Goods,
     /// Column that says whether pieces came or went
     #[arg(long, default_value = "operation", value_name = "COLUMN")]
     pub operation_column: String,
@@ -147,6 +151,24 @@ pub struct SourceTable {
     /// What stands in the operation column when pieces went
     #[arg(long, default_value = "remove", value_name = "VALUE")]
     pub remove_value: String,
+}
+
+/// Types of goods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Goods {
+    /// 64-bit integers
+    Integer,
+    /// Texts
+    Text,
+}
+
+impl From<Goods> for GoodType {
+    fn from(goods: Goods) -> Self {
+        match goods {
+            Goods::Integer => Self::Integer,
+            Goods::Text => Self::Text,
+        }
+    }
 }
 
 impl SourceTable {
@@ -163,7 +185,7 @@ impl SourceTable {
             add: self.add_value.clone(),
             remove: self.remove_value.clone(),
         };
-        Columns::new(names).map_err(|error| {
+        Columns::new(names).map(|columns| columns.with_goods(self.good_type.into())).map_err(|error| {
             Coded::usage(
                 "SOURCE_COLUMNS_INVALID",
                 format!("the names of the source table's columns cannot be used: {error}"),

@@ -56,7 +56,7 @@ fn main() {
     });
 
     let record = TransactionRecord {
-        content: Some(Content { good_id: 2, pieces: -15 }),
+        content: Some(Content { good_id: 2.into(), pieces: -15 }),
         generation: 1,
         streaming: true,
         lsn: 26_370_504,
@@ -64,8 +64,14 @@ fn main() {
         ts_ms: 1_795_333_820_306,
         incremental_ts_ms: None,
     };
-    let delta =
-        StockDelta { good_id: 2, delta: -15, remains: 15, transactions: 2, version: 2, epoch: 1_795_333_787_103 };
+    let delta = StockDelta {
+        good_id: 2.into(),
+        delta: -15,
+        remains: 15,
+        transactions: 2,
+        version: 2,
+        epoch: 1_795_333_787_103,
+    };
     let id = Uuid::from_u128(0x78c1_4186_0000_4000_8000_0000_0000_0004);
     let mut out = Vec::with_capacity(1_000);
     record.encode(&mut out);

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::json::{self, ObjectWriter, json_object};
 use crate::reader::Reader;
-use crate::{Content, DecodeError, FORMAT};
+use crate::{Content, DecodeError, FORMAT, GoodId};
 
 const RECORD: &str = "changelog";
 
@@ -16,7 +16,7 @@ const RECORD: &str = "changelog";
 pub const PARTITION_KEY: &str = "#partition";
 
 /// The state of one transaction id: its contribution, or the mark that it was deleted, and its position.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TransactionRecord {
     /// What the row contributes now; `None` = deleted, kept so that late redeliveries are recognised.
     pub content: Option<Content>,
@@ -37,7 +37,7 @@ pub struct TransactionRecord {
 json_object! {
     struct Wire<'a> {
         format: u64,
-        good_id: Option<i64>,
+        good_id: Option<GoodId>,
         pieces: Option<i64>,
         generation: u64,
         streaming: bool,
@@ -53,8 +53,8 @@ impl TransactionRecord {
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut writer = ObjectWriter::new(out)
             .integer("format", FORMAT)
-            .integer_or_null("good_id", self.content.map(|content| content.good_id))
-            .integer_or_null("pieces", self.content.map(|content| content.pieces))
+            .good_or_null("good_id", self.content.as_ref().map(|content| &content.good_id))
+            .integer_or_null("pieces", self.content.as_ref().map(|content| content.pieces))
             .integer("generation", self.generation)
             .boolean("streaming", self.streaming)
             .integer("lsn", self.lsn)
@@ -78,7 +78,7 @@ impl TransactionRecord {
     fn read_as_written(text: &str) -> Option<Self> {
         let mut reader = Reader::new(text);
         reader.literal(r#"{"format":1,"good_id":"#)?;
-        let good_id: Option<i64> = reader.number_or_null()?;
+        let good_id = reader.good_or_null()?;
         reader.literal(r#","pieces":"#)?;
         let pieces: Option<i64> = reader.number_or_null()?;
         reader.literal(r#","generation":"#)?;
@@ -168,7 +168,11 @@ mod tests {
     use super::*;
 
     fn record() -> impl Strategy<Value = TransactionRecord> {
-        let content = prop::option::of(any::<(i64, i64)>());
+        let good = prop_oneof![
+            any::<i64>().prop_map(GoodId::from),
+            "[a-z0-9-]{1,36}".prop_map(|it| GoodId::from_text(&it).unwrap())
+        ];
+        let content = prop::option::of((good, any::<i64>()));
         (content, any::<(u64, bool, u64, i64)>(), any::<(Option<u64>, Option<i64>)>()).prop_map(
             |(content, (generation, streaming, lsn, ts_ms), (commit_lsn, incremental_ts_ms))| TransactionRecord {
                 content: content.map(|(good_id, pieces)| Content { good_id, pieces }),
@@ -195,7 +199,7 @@ mod tests {
         ) {
             let mut value = Vec::new();
             record.encode(&mut value);
-            prop_assert_eq!(TransactionRecord::read_as_written(std::str::from_utf8(&value).unwrap()), Some(record));
+            prop_assert_eq!(TransactionRecord::read_as_written(std::str::from_utf8(&value).unwrap()), Some(record.clone()));
             let at = at.index(value.len());
             match kind {
                 0 => value[at] = byte,

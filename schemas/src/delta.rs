@@ -1,7 +1,7 @@
 //! A stock delta: the output. By how much a good just changed, and how much of it remains.
 //!
 //! In JSON, or in Avro behind the id of its schema in a registry, as the processor is told; a topic may hold both, and
-//! readers need no registry: the first field of the Avro form says which version of `avro/delta.avsc` it is.
+//! readers need no registry: the first field of the Avro form says which schema of `avro/` it has.
 //!
 //! Topic `<prefix>.deltas`, compacted, keyed by good; it is also the changelog of the sums, so the newest record of a
 //! key is the whole truth about the good. Carries what invariants 2 and 8 are checked by: `remains(v) =
@@ -11,15 +11,23 @@ use crate::avro::{Input, Malformed, write};
 use crate::debezium::registered::{framed, payload};
 use crate::json::{self, ObjectWriter, json_object};
 use crate::reader::Reader;
-use crate::{DecodeError, FORMAT};
+use crate::{DecodeError, GoodId, GoodType};
 
 const RECORD: &str = "delta";
-/// The version of `avro/delta.avsc`, first field of every value: without the schema it was written with, an Avro value
-/// cannot be read, and asking a registry would make a restore depend on one.
-const AVRO_FORMAT: i64 = 1;
+/// First field of every value in Avro, in place of the schema: without it such a value cannot be read, and asking a
+/// registry would make a restore depend on one. This one is `avro/delta.avsc`.
+const AVRO_INTEGER_GOODS: i64 = 1;
+/// And this `avro/delta-text.avsc`.
+const AVRO_TEXT_GOODS: i64 = 2;
 
-/// The Avro schema of the values, to be registered.
-pub const AVRO_SCHEMA: &str = include_str!("../avro/delta.avsc");
+/// The Avro schema of the values, to be registered. Two and not a union: no reader of integers could read the texts, so
+/// it would be compatible with nothing, and a topic has goods of one type.
+pub const fn avro_schema(good_type: GoodType) -> &'static str {
+    match good_type {
+        GoodType::Integer => include_str!("../avro/delta.avsc"),
+        GoodType::Text => include_str!("../avro/delta-text.avsc"),
+    }
+}
 
 /// A number that the Avro form has no room for: a version or an epoch beyond 63 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -32,10 +40,10 @@ pub struct BeyondAvro {
 }
 
 /// One version of one good's stock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct StockDelta {
     /// The good.
-    pub good_id: i64,
+    pub good_id: GoodId,
     /// Change made by this version, in pieces.
     pub delta: i128,
     /// The sum after this version, in pieces. May be negative: the source decides, not we.
@@ -52,7 +60,7 @@ pub struct StockDelta {
 json_object! {
     struct Wire<'a> {
         format: u64,
-        good_id: i64,
+        good_id: GoodId,
         delta: i128,
         remains: i128,
         transactions: i64,
@@ -62,15 +70,15 @@ json_object! {
 }
 
 impl StockDelta {
-    /// Appends the record's key: the good as decimal text.
+    /// Appends the record's key: the good as plain text.
     pub fn encode_key(&self, out: &mut Vec<u8>) {
-        json::push_integer(out, self.good_id);
+        self.good_id.with_key(|key| out.extend_from_slice(key));
     }
 
     /// Appends the record's value.
     pub fn encode(&self, out: &mut Vec<u8>) {
         ObjectWriter::new(out)
-            .integer("good_id", self.good_id)
+            .good("good_id", &self.good_id)
             .integer("delta", self.delta)
             .integer("remains", self.remains)
             .integer("transactions", self.transactions)
@@ -79,18 +87,27 @@ impl StockDelta {
             .finish();
     }
 
-    /// Appends the record's value in Avro, behind the id under which a registry knows [`AVRO_SCHEMA`].
+    /// Appends the record's value in Avro, behind the id under which a registry knows its
+    /// [`avro_schema`].
     ///
     /// # Errors
     /// [`BeyondAvro`]; nothing is appended then.
     pub fn encode_avro(&self, schema_id: u32, out: &mut Vec<u8>) -> Result<(), BeyondAvro> {
-        let Self { good_id, delta, remains, transactions, version, epoch } = *self;
+        let Self { ref good_id, delta, remains, transactions, version, epoch } = *self;
         let (Ok(avro_version), Ok(avro_epoch)) = (i64::try_from(version), i64::try_from(epoch)) else {
             return Err(BeyondAvro { version, epoch });
         };
         framed(schema_id, out);
-        write::long(out, AVRO_FORMAT);
-        write::long(out, good_id);
+        match good_id {
+            GoodId::Integer(value) => {
+                write::long(out, AVRO_INTEGER_GOODS);
+                write::long(out, *value);
+            }
+            GoodId::Text(text) => {
+                write::long(out, AVRO_TEXT_GOODS);
+                write::text(out, text);
+            }
+        }
         write::decimal(out, delta);
         write::decimal(out, remains);
         write::long(out, transactions);
@@ -103,25 +120,25 @@ impl StockDelta {
     pub fn decode(key: &[u8], value: &[u8]) -> Result<Self, DecodeError> {
         if let Some(payload) = payload(value) {
             let delta = Self::decode_avro(payload)?;
-            crate::movement::check_good_key(RECORD, key, delta.good_id)?;
+            crate::movement::check_good_key(RECORD, key, &delta.good_id)?;
             return Ok(delta);
         }
         let delta = match std::str::from_utf8(value).ok().and_then(Self::read_as_written) {
             Some(delta) => delta,
             None => Self::decode_any(value)?,
         };
-        crate::movement::check_good_key(RECORD, key, delta.good_id)?;
+        crate::movement::check_good_key(RECORD, key, &delta.good_id)?;
         if delta.version == 0 {
             return Err(DecodeError::malformed(RECORD, "version is 0, the first is 1"));
         }
         Ok(delta)
     }
 
-    /// Exactly the form that [`encode`](Self::encode) writes; restores and the sink read millions of them.
+    /// Exactly the form that [`encode`](Self::encode) writes of integer goods; restores and the sink read millions of them.
     fn read_as_written(text: &str) -> Option<Self> {
         let mut reader = Reader::new(text);
         reader.literal(r#"{"good_id":"#)?;
-        let good_id = reader.number()?;
+        let good_id = GoodId::Integer(reader.number()?);
         reader.literal(r#","delta":"#)?;
         let delta = reader.number()?;
         reader.literal(r#","remains":"#)?;
@@ -154,19 +171,28 @@ impl StockDelta {
         let malformed = |Malformed(why)| DecodeError::malformed(RECORD, format!("in Avro: {why}"));
         let mut input = Input::new(payload);
         let format = input.long().map_err(malformed)?;
-        if format > AVRO_FORMAT {
-            let found = u64::try_from(format).unwrap_or(u64::MAX);
-            return Err(DecodeError::FormatNewer { record: RECORD, found, supported: FORMAT });
+        match format {
+            AVRO_INTEGER_GOODS => input.long().map(GoodId::Integer),
+            AVRO_TEXT_GOODS => {
+                input.text().and_then(|text| GoodId::from_text(text).map_err(|_| Malformed("a text that is no good")))
+            }
+            newer if newer > AVRO_TEXT_GOODS => {
+                let found = u64::try_from(newer).unwrap_or(u64::MAX);
+                return Err(DecodeError::FormatNewer {
+                    record: RECORD,
+                    found,
+                    supported: AVRO_TEXT_GOODS.unsigned_abs(),
+                });
+            }
+            _ => Err(Malformed("it has no format")),
         }
-        if format < AVRO_FORMAT {
-            return Err(malformed(Malformed("it has no format")));
-        }
-        Self::read_avro(&mut input).map_err(malformed)
+        .and_then(|good_id| Self::read_avro(good_id, &mut input))
+        .map_err(malformed)
     }
 
-    fn read_avro(input: &mut Input<'_>) -> Result<Self, Malformed> {
+    fn read_avro(good_id: GoodId, input: &mut Input<'_>) -> Result<Self, Malformed> {
         let delta = Self {
-            good_id: input.long()?,
+            good_id,
             delta: input.whole_decimal()?,
             remains: input.whole_decimal()?,
             transactions: input.long()?,
@@ -183,8 +209,11 @@ impl StockDelta {
     }
 
     /// Reads the good out of a record key, for tombstones and for readers that look at keys only.
-    pub fn decode_key(key: &[u8]) -> Result<i64, DecodeError> {
-        json::parse_canonical_i64(key)
+    ///
+    /// # Errors
+    /// `RECORD_KEY_MALFORMED` for a key that no good of this type has.
+    pub fn decode_key(key: &[u8], good_type: GoodType) -> Result<GoodId, DecodeError> {
+        GoodId::from_key(key, good_type)
             .ok_or_else(|| DecodeError::key(RECORD, format!("no good: {}", crate::rejection::excerpt(key))))
     }
 }

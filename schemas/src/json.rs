@@ -9,7 +9,7 @@
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::{DecodeError, FORMAT};
+use crate::{DecodeError, FORMAT, GoodId};
 
 /// Declares a struct of optional fields read from a JSON object; see the module documentation.
 ///
@@ -152,6 +152,21 @@ impl<'a> ObjectWriter<'a> {
         self
     }
 
+    pub(crate) fn good(mut self, name: &'static str, good: &GoodId) -> Self {
+        self.name(name);
+        push_good(self.out, good);
+        self
+    }
+
+    pub(crate) fn good_or_null(mut self, name: &'static str, good: Option<&GoodId>) -> Self {
+        self.name(name);
+        match good {
+            Some(good) => push_good(self.out, good),
+            None => self.out.extend_from_slice(b"null"),
+        }
+        self
+    }
+
     pub(crate) fn boolean(mut self, name: &'static str, value: bool) -> Self {
         self.name(name);
         self.out.extend_from_slice(if value { b"true" } else { b"false" });
@@ -176,6 +191,18 @@ impl<'a> ObjectWriter<'a> {
 /// Appends an integer as decimal text.
 pub(crate) fn push_integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Appends a good: an integer as a JSON number, a text as a JSON string.
+pub(crate) fn push_good(out: &mut Vec<u8>, good: &GoodId) {
+    match good {
+        GoodId::Integer(value) => push_integer(out, *value),
+        GoodId::Text(text) => {
+            // Writing a text to memory cannot fail.
+            let written = serde_json::to_writer(&mut *out, &**text);
+            debug_assert!(written.is_ok());
+        }
+    }
 }
 
 /// Appends a uuid as lower-case hyphenated text.

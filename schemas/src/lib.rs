@@ -12,6 +12,7 @@
 //! Layout:
 //! - [`debezium`]: record key and envelope of the input topic.
 //! - [`changelog`], [`movement`], [`delta`], [`control`], [`dead_letter`]: our own records.
+//! - [`good`]: what goods are called, in all of them.
 //! - [`headers`], [`topics`], [`partitioner`]: what else both programs must agree on.
 //!
 //! The Avro and JSON Schema files beside the code (`schemas/avro`, `schemas/json`) and the golden files
@@ -24,6 +25,7 @@ pub mod dead_letter;
 pub mod debezium;
 pub mod delta;
 mod error;
+pub mod good;
 pub mod headers;
 mod json;
 pub mod movement;
@@ -36,6 +38,7 @@ pub use changelog::{ChangelogKey, TransactionRecord};
 pub use control::{Control, ReceivedControl};
 pub use delta::StockDelta;
 pub use error::DecodeError;
+pub use good::{GoodId, GoodType, MAX_GOOD_BYTES};
 pub use movement::Movement;
 pub use rejection::{MAX_DETAIL_BYTES, Reason, Rejection};
 pub use topics::Topics;
@@ -47,10 +50,10 @@ pub const FORMAT: u64 = 1;
 ///
 /// Signed: a row of operation `add` counts up, `remove` counts down. Always the *whole* contribution of the row,
 /// never a difference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Content {
-    /// The good (`good_id` of the source row), any 64-bit integer.
-    pub good_id: i64,
+    /// The good (`good_id` of the source row).
+    pub good_id: GoodId,
     /// Signed pieces: `pcs` for `add`, `-pcs` for `remove`.
     pub pieces: i64,
 }

@@ -4,16 +4,16 @@
 //! Movements are differences; they are added exactly once or the sums are wrong, which is why they only ever travel
 //! inside Kafka transactions.
 
-use crate::DecodeError;
 use crate::json::{self, ObjectWriter, json_object};
+use crate::{DecodeError, GoodId};
 
 const RECORD: &str = "movement";
 
 /// The change of one good: new contributions minus old ones, coalesced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Movement {
     /// The good.
-    pub good_id: i64,
+    pub good_id: GoodId,
     /// Change of the sum, in pieces. Wider than a contribution: many coalesce into one movement.
     pub delta: i128,
     /// Change of the number of live source rows of the good.
@@ -21,19 +21,19 @@ pub struct Movement {
 }
 
 json_object! {
-    struct Wire<'a> { format: u64, good_id: i64, delta: i128, transactions: i64, }
+    struct Wire<'a> { format: u64, good_id: GoodId, delta: i128, transactions: i64, }
 }
 
 impl Movement {
-    /// Appends the record's key: the good as decimal text.
+    /// Appends the record's key: the good as plain text.
     pub fn encode_key(&self, out: &mut Vec<u8>) {
-        json::push_integer(out, self.good_id);
+        self.good_id.with_key(|key| out.extend_from_slice(key));
     }
 
     /// Appends the record's value.
     pub fn encode(&self, out: &mut Vec<u8>) {
         ObjectWriter::new(out)
-            .integer("good_id", self.good_id)
+            .good("good_id", &self.good_id)
             .integer("delta", self.delta)
             .integer("transactions", self.transactions)
             .finish();
@@ -44,7 +44,7 @@ impl Movement {
         let wire: Wire<'_> = json::read(RECORD, value)?;
         json::check_format(RECORD, wire.format)?;
         let good_id = json::required(RECORD, "good_id", wire.good_id)?;
-        check_good_key(RECORD, key, good_id)?;
+        check_good_key(RECORD, key, &good_id)?;
         Ok(Self {
             good_id,
             delta: json::required(RECORD, "delta", wire.delta)?,
@@ -54,8 +54,8 @@ impl Movement {
 }
 
 /// A record keyed by good must lie under its own good: another key is another partition and another history.
-pub(crate) fn check_good_key(record: &'static str, key: &[u8], good_id: i64) -> Result<(), DecodeError> {
-    if itoa::Buffer::new().format(good_id).as_bytes() == key {
+pub(crate) fn check_good_key(record: &'static str, key: &[u8], good_id: &GoodId) -> Result<(), DecodeError> {
+    if good_id.with_key(|own| own == key) {
         return Ok(());
     }
     let found = crate::rejection::excerpt(key);

@@ -6,6 +6,8 @@
 
 use std::num::NonZeroU32;
 
+use crate::GoodId;
+
 /// Kafka's 32-bit murmur2 of a record key (seed 0x9747b28c).
 pub fn murmur2(key: &[u8]) -> i32 {
     const M: u32 = 0x5bd1_e995;
@@ -35,9 +37,9 @@ pub fn partition_for(key: &[u8], partitions: NonZeroU32) -> i32 {
     ((murmur2(key).cast_unsigned() & 0x7fff_ffff) % partitions).cast_signed()
 }
 
-/// The partition of a good's movements and deltas: its key is the good as decimal text.
-pub fn partition_for_good(good_id: i64, partitions: NonZeroU32) -> i32 {
-    partition_for(itoa::Buffer::new().format(good_id).as_bytes(), partitions)
+/// The partition of a good's movements and deltas: its key is the good as plain text.
+pub fn partition_for_good(good_id: &GoodId, partitions: NonZeroU32) -> i32 {
+    good_id.with_key(|key| partition_for(key, partitions))
 }
 
 #[cfg(test)]
@@ -63,9 +65,11 @@ mod tests {
     fn a_good_lies_where_its_key_lies() {
         let ten = NonZeroU32::new(10).unwrap();
         for good_id in [0, 1, 2, -1, i64::MIN, i64::MAX] {
-            assert_eq!(partition_for_good(good_id, ten), partition_for(good_id.to_string().as_bytes(), ten));
-            assert!((0..10).contains(&partition_for_good(good_id, ten)));
+            let good = GoodId::from(good_id);
+            assert_eq!(partition_for_good(&good, ten), partition_for(good_id.to_string().as_bytes(), ten));
+            assert!((0..10).contains(&partition_for_good(&good, ten)));
         }
+        assert_eq!(partition_for_good(&GoodId::from_text("21").unwrap(), ten), partition_for(b"21", ten));
         assert_eq!(partition_for(b"21", ten), 1_173_551_340 % 10);
         assert_eq!(partition_for(b"anything", NonZeroU32::MIN), 0);
     }

@@ -4,6 +4,8 @@
 //! `serde_json`, the authority. It exists because this form is what is read all day, once per event and per replayed
 //! record, and a general reader spends most of a worker's time on it.
 
+use crate::GoodId;
+
 /// Sets a field that must not have been set before.
 pub(crate) fn set<'a>(field: &mut Option<&'a str>, value: &'a str) -> Option<()> {
     field.replace(value).is_none().then_some(())
@@ -135,7 +137,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A string without escapes, quotes included.
-    fn string(&mut self) -> Option<&'a str> {
+    pub(crate) fn string(&mut self) -> Option<&'a str> {
         let start = self.at;
         self.expect(b'"')?;
         self.pass(not_plain, |byte| matches!(byte, b'"' | b'\\' | 0..=0x1f));
@@ -166,6 +168,15 @@ impl<'a> Reader<'a> {
     /// An integer that fits; `-0` is left to `serde_json`, which takes it for a fraction.
     pub(crate) fn number<T: std::str::FromStr>(&mut self) -> Option<T> {
         self.integer().filter(|text| *text != "-0")?.parse().ok()
+    }
+
+    /// A good, or null.
+    #[allow(clippy::option_option, reason = "the outer one belongs to the reader, the inner one to the record")]
+    pub(crate) fn good_or_null(&mut self) -> Option<Option<GoodId>> {
+        match self.string() {
+            Some(quoted) => GoodId::from_text(quoted.get(1..quoted.len() - 1)?).ok().map(Some),
+            None => self.number_or_null().map(|number| number.map(GoodId::Integer)),
+        }
     }
 
     /// At least one digit.

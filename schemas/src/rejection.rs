@@ -63,8 +63,8 @@ reasons! {
     MissingRow = "missing-row", "correct the row in the source; the next event of the row replaces this one";
     /// `operation` is neither `add` nor `remove`.
     UnknownOperation = "unknown-operation", "correct the row in the source";
-    /// `good_id` is missing or no 64-bit integer.
-    GoodIdInvalid = "good-id-invalid", "correct the row in the source";
+    /// `good_id` is missing, not of the type of this system's goods, or a text that is empty, too long or holds a zero.
+    GoodIdInvalid = "good-id-invalid", "correct the row in the source; are its goods integers or texts (--good-type)?";
     /// `pcs` is missing or no number.
     PcsInvalid = "pcs-invalid", "correct the row in the source";
     /// `pcs` is below zero.

@@ -34,7 +34,7 @@ fn read_with_marker(marker: &str) -> Event {
 fn the_event_that_the_cases_below_spoil_is_good() {
     let row = Event::default().row();
     assert_eq!(row.id, id(ID));
-    assert_eq!(row.content, Some(Ok(Content { good_id: 2, pieces: -15 })));
+    assert_eq!(row.content, Some(Ok(Content { good_id: 2.into(), pieces: -15 })));
     assert_eq!(row.source.commit_lsn, Some(26_370_336));
 }
 
@@ -200,7 +200,7 @@ fn every_non_negative_64_bit_count_is_taken_as_integer_and_as_double() {
         ("9223372036854775807", -i64::MAX),
         ("9.007199254740992E15", -9_007_199_254_740_992),
     ] {
-        assert_eq!(with_pcs(pcs).row().content, Some(Ok(Content { good_id: 2, pieces })), "{pcs}");
+        assert_eq!(with_pcs(pcs).row().content, Some(Ok(Content { good_id: 2.into(), pieces })), "{pcs}");
     }
 }
 
@@ -216,7 +216,11 @@ fn every_64_bit_good_is_taken() {
     for (text, good_id) in
         [("-9223372036854775808", i64::MIN), ("9223372036854775807", i64::MAX), ("0", 0), ("-7", -7), ("7.0", 7)]
     {
-        assert_eq!(with_good_id(text).row().content, Some(Ok(Content { good_id, pieces: -15 })), "{text}");
+        assert_eq!(
+            with_good_id(text).row().content,
+            Some(Ok(Content { good_id: good_id.into(), pieces: -15 })),
+            "{text}"
+        );
     }
 }
 
@@ -388,6 +392,6 @@ proptest! {
             ..Event::default()
         };
         let pieces = if add { pcs } else { -pcs };
-        prop_assert_eq!(event.row().content, Some(Ok(Content { good_id, pieces })));
+        prop_assert_eq!(event.row().content, Some(Ok(Content { good_id: good_id.into(), pieces })));
     }
 }

@@ -55,7 +55,7 @@ fn a_table_with_other_columns_is_read_in_plain_json_and_any_other() {
         let plain = value(direction, "3");
         // White space and the wrapper are read by `serde_json`.
         for value in [plain.clone(), plain.replace(',', ", "), format!(r#"{{"schema":null,"payload":{plain}}}"#)] {
-            assert_eq!(content(decode(&key(), &value)), Ok(Content { good_id: 7, pieces }), "{value}");
+            assert_eq!(content(decode(&key(), &value)), Ok(Content { good_id: 7.into(), pieces }), "{value}");
         }
     }
     assert_eq!(content(decode(&key(), &value("add", "3"))), Err(Reason::UnknownOperation));
@@ -126,7 +126,7 @@ fn a_table_with_other_columns_is_read_in_avro() {
     let value = framed(2, value_schema, envelope);
     let schema = |text| Arc::new(WriterSchema::avro(text, &[]).unwrap());
     let schemas = BTreeMap::from([(1, schema(key_schema)), (2, schema(value_schema))]);
-    assert_eq!(content(registered(&key, &value, &schemas)), Ok(Content { good_id: 7, pieces: -3 }));
+    assert_eq!(content(registered(&key, &value, &schemas)), Ok(Content { good_id: 7.into(), pieces: -3 }));
 }
 
 #[test]
@@ -136,5 +136,5 @@ fn a_json_schema_tells_how_the_numbers_of_another_table_are_written() {
     let schema = WriterSchema::json(&other_table().columns, schema).unwrap();
     let value = [b"\0\0\0\0\x01", value("IN", "\"3\"").as_bytes()].concat();
     let record = registered(key().as_bytes(), &value, &BTreeMap::from([(1, Arc::new(schema))]));
-    assert_eq!(content(record), Ok(Content { good_id: 7, pieces: 3 }));
+    assert_eq!(content(record), Ok(Content { good_id: 7.into(), pieces: 3 }));
 }

@@ -141,7 +141,11 @@ fn no_bytes_make_a_decoder_panic_or_allocate_without_bound() {
         }
         bounded("own records", allowed, || {
             let _ = (TransactionRecord::decode(&value), ChangelogKey::decode(&key), Control::decode(&value));
-            let _ = (Movement::decode(&key, &value), StockDelta::decode(&key, &value), StockDelta::decode_key(&key));
+            let _ = (
+                Movement::decode(&key, &value),
+                StockDelta::decode(&key, &value),
+                StockDelta::decode_key(&key, schemas::GoodType::Text),
+            );
             let _ = (headers::parse_next_offset(Some(&value)), headers::parse_sequence(Some(&value)));
         });
         Ok(())

@@ -19,7 +19,7 @@ use apache_avro::writer::datum::GenericDatumWriter;
 use common::{ID, id};
 use schemas::dead_letter::{self, Origin};
 use schemas::{
-    ChangelogKey, Content, Control, Movement, Reason, ReceivedControl, Rejection, StockDelta, TransactionRecord,
+    ChangelogKey, Content, Control, GoodId, Movement, Reason, ReceivedControl, Rejection, StockDelta, TransactionRecord,
 };
 use serde_json::Value;
 
@@ -47,9 +47,14 @@ fn assert_same(found: &[u8], golden: &[u8]) {
     assert_eq!(String::from_utf8_lossy(found), String::from_utf8_lossy(golden));
 }
 
+/// What JSON escapes, and what it does not.
+fn text_good() -> GoodId {
+    GoodId::from_text("M8 \"A2\" größe\n").unwrap()
+}
+
 fn live() -> TransactionRecord {
     TransactionRecord {
-        content: Some(Content { good_id: 2, pieces: -15 }),
+        content: Some(Content { good_id: 2.into(), pieces: -15 }),
         generation: 26_370_000,
         streaming: true,
         lsn: 26_370_504,
@@ -70,7 +75,7 @@ fn changelog_records_are_the_golden_bytes_both_ways() {
         ..live()
     };
     let incremental = TransactionRecord {
-        content: Some(Content { good_id: 1, pieces: 7 }),
+        content: Some(Content { good_id: 1.into(), pieces: 7 }),
         generation: 26_370_000,
         streaming: false,
         lsn: 0,
@@ -79,7 +84,7 @@ fn changelog_records_are_the_golden_bytes_both_ways() {
         incremental_ts_ms: Some(1_795_336_953_214),
     };
     let extremes = TransactionRecord {
-        content: Some(Content { good_id: i64::MIN, pieces: i64::MAX }),
+        content: Some(Content { good_id: i64::MIN.into(), pieces: i64::MAX }),
         generation: u64::MAX,
         streaming: false,
         lsn: u64::MAX,
@@ -87,7 +92,9 @@ fn changelog_records_are_the_golden_bytes_both_ways() {
         ts_ms: i64::MIN,
         incremental_ts_ms: Some(i64::MAX),
     };
+    let text = TransactionRecord { content: Some(Content { good_id: text_good(), pieces: -15 }), ..live() };
     for (name, key, record) in [
+        ("changelog-text", ID, text),
         ("changelog-live", ID, live()),
         ("changelog-deleted", ID, deleted),
         ("changelog-incremental", "001508c0-0578-4949-be20-20c2d3d09fe8", incremental),
@@ -107,8 +114,9 @@ fn changelog_records_are_the_golden_bytes_both_ways() {
 #[test]
 fn movements_are_the_golden_bytes_both_ways() {
     for (name, record) in [
-        ("movement", Movement { good_id: 2, delta: -15, transactions: 1 }),
-        ("movement-extremes", Movement { good_id: i64::MIN, delta: i128::MIN, transactions: i64::MIN }),
+        ("movement", Movement { good_id: 2.into(), delta: -15, transactions: 1 }),
+        ("movement-text", Movement { good_id: text_good(), delta: -15, transactions: 1 }),
+        ("movement-extremes", Movement { good_id: i64::MIN.into(), delta: i128::MIN, transactions: i64::MIN }),
     ] {
         let (key, value) = golden(name);
         assert_same(&written(|out| record.encode_key(out)), &key);
@@ -119,22 +127,29 @@ fn movements_are_the_golden_bytes_both_ways() {
 
 #[test]
 fn stock_deltas_are_the_golden_bytes_both_ways() {
-    let delta =
-        StockDelta { good_id: 2, delta: -15, remains: 15, transactions: 2, version: 2, epoch: 1_795_333_787_103 };
+    let delta = StockDelta {
+        good_id: 2.into(),
+        delta: -15,
+        remains: 15,
+        transactions: 2,
+        version: 2,
+        epoch: 1_795_333_787_103,
+    };
     let extremes = StockDelta {
-        good_id: i64::MAX,
+        good_id: i64::MAX.into(),
         delta: i128::MAX,
         remains: i128::MIN,
         transactions: i64::MIN,
         version: u64::MAX,
         epoch: u64::MAX,
     };
-    for (name, record) in [("delta", delta), ("delta-extremes", extremes)] {
+    let text = StockDelta { good_id: text_good(), ..delta };
+    for (name, record) in [("delta", delta), ("delta-extremes", extremes), ("delta-text", text)] {
         let (key, value) = golden(name);
         assert_same(&written(|out| record.encode_key(out)), &key);
         assert_same(&written(|out| record.encode(out)), &value);
-        assert_eq!(StockDelta::decode(&key, &value), Ok(record));
-        assert_eq!(StockDelta::decode_key(&key), Ok(record.good_id));
+        assert_eq!(StockDelta::decode(&key, &value).as_ref(), Ok(&record));
+        assert_eq!(StockDelta::decode_key(&key, record.good_id.good_type()), Ok(record.good_id));
     }
 }
 
@@ -151,9 +166,14 @@ fn from_library(value: Avro) -> StockDelta {
         let Avro::Decimal(value) = &fields[name] else { panic!("{name}") };
         i128::try_from(num_bigint::BigInt::from(value.clone())).unwrap()
     };
-    assert_eq!(fields["format"], Avro::Int(1));
+    let (format, good_id) = match &fields["good_id"] {
+        Avro::Long(value) => (1, GoodId::from(*value)),
+        Avro::String(text) => (2, GoodId::from_text(text).unwrap()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(fields["format"], Avro::Int(format));
     StockDelta {
-        good_id: long("good_id"),
+        good_id,
         delta: decimal("delta"),
         remains: decimal("remains"),
         transactions: long("transactions"),
@@ -165,33 +185,43 @@ fn from_library(value: Avro) -> StockDelta {
 /// Code, golden bytes and `delta.avsc` agree: what one writes, the Avro library reads with the schema, and back.
 #[test]
 fn stock_deltas_in_avro_are_the_golden_bytes_both_ways_and_what_the_schema_says() {
-    let delta =
-        StockDelta { good_id: 2, delta: -15, remains: 15, transactions: 2, version: 2, epoch: 1_795_333_787_103 };
+    let delta = StockDelta {
+        good_id: 2.into(),
+        delta: -15,
+        remains: 15,
+        transactions: 2,
+        version: 2,
+        epoch: 1_795_333_787_103,
+    };
     // The largest of decimal(38, 0), and of 63 bits.
     let most = 10_i128.pow(38) - 1;
     let largest = i64::MAX.cast_unsigned();
     let extremes = StockDelta {
-        good_id: i64::MAX,
+        good_id: i64::MAX.into(),
         delta: most,
         remains: -most,
         transactions: i64::MIN,
         version: largest,
         epoch: largest,
     };
-    let schema = apache_avro::Schema::parse_str(schemas::delta::AVRO_SCHEMA).unwrap();
-    for (name, record, id) in [("delta-avro", delta, 7), ("delta-avro-extremes", extremes, u32::MAX)] {
+    let text = StockDelta { good_id: text_good(), ..delta };
+    let beyond = StockDelta { epoch: largest + 1, ..delta.clone() };
+    for (name, record, id) in
+        [("delta-avro", delta, 7), ("delta-avro-extremes", extremes, u32::MAX), ("delta-avro-text", text, 7)]
+    {
+        let schema = schemas::delta::avro_schema(record.good_id.good_type());
+        let schema = apache_avro::Schema::parse_str(schema).unwrap();
         let file = file(&format!("golden/v1/{name}.json"));
         let (key, value) = (file["key"].as_str().unwrap().as_bytes(), unhex(file["value_hex"].as_str().unwrap()));
         let found = written(|out| record.encode_avro(id, out).unwrap());
         assert_eq!(found, value, "{name}");
-        assert_eq!(StockDelta::decode(key, &value), Ok(record));
+        assert_eq!(StockDelta::decode(key, &value).as_ref(), Ok(&record));
         let reader = GenericDatumReader::builder(&schema).build().unwrap();
         let read = reader.read_value(&mut &value[5..]).unwrap();
         assert_eq!(from_library(read.clone()), record, "{name}");
         let writer = GenericDatumWriter::builder(&schema).build().unwrap();
         assert_eq!(writer.write_value_to_vec(read).unwrap(), value[5..], "{name}");
     }
-    let beyond = StockDelta { epoch: largest + 1, ..delta };
     let mut nothing = Vec::new();
     assert!(beyond.encode_avro(1, &mut nothing).is_err() && nothing.is_empty());
 }
@@ -263,8 +293,11 @@ fn the_avro_and_json_schemas_have_the_fields_that_the_code_writes() {
     let values = |names: &[&str]| names.iter().map(|name| golden(name).1).collect::<Vec<_>>();
     for (name, values) in [
         ("changelog", values(&["changelog-extremes", "changelog-live", "changelog-deleted"])),
+        ("changelog-text", values(&["changelog-extremes", "changelog-text", "changelog-deleted"])),
         ("movement", values(&["movement"])),
+        ("movement-text", values(&["movement-text"])),
         ("delta", values(&["delta"])),
+        ("delta-text", values(&["delta-text"])),
         ("control", controls().iter().map(|control| written(|out| control.encode(out))).collect()),
     ] {
         let (mut written, nullable) = fields(&values);
@@ -274,7 +307,7 @@ fn the_avro_and_json_schemas_have_the_fields_that_the_code_writes() {
         for field in avro["fields"].as_array().unwrap() {
             let field_name = field["name"].as_str().unwrap().to_owned();
             // Of the Avro form only: JSON of format 1 does not write it.
-            if field_name == "format" && name == "delta" {
+            if field_name == "format" && name.starts_with("delta") {
                 continue;
             }
             if field["type"].as_array().is_some_and(|types| types[0] == "null") {
@@ -285,7 +318,7 @@ fn the_avro_and_json_schemas_have_the_fields_that_the_code_writes() {
         assert_eq!(declared, written, "{name}.avsc");
         assert_eq!(optional, nullable, "{name}.avsc");
 
-        let json = file(&format!("json/{name}.schema.json"));
+        let json = file(&format!("json/{}.schema.json", name.trim_end_matches("-text")));
         let mut declared: Vec<String> = json["properties"].as_object().unwrap().keys().cloned().collect();
         declared.sort_unstable();
         written.sort_unstable();
@@ -318,7 +351,7 @@ fn every_version_of_every_avro_schema_reads_and_is_read_by_the_current_one() {
     let versions = versions();
     assert_eq!(versions.last(), Some(&schemas::FORMAT), "each format has a directory of golden files");
     for version in &versions {
-        for name in ["changelog", "control", "delta", "movement"] {
+        for name in ["changelog", "changelog-text", "control", "delta", "delta-text", "movement", "movement-text"] {
             let frozen = file(&format!("golden/v{version}/avro/{name}.avsc"));
             let frozen = apache_avro::Schema::parse_str(&frozen.to_string()).unwrap();
             let alike = SchemaCompatibility::mutual_read(&frozen, &current(name));

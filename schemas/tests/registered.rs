@@ -96,7 +96,7 @@ fn what_the_avro_converter_wrote_is_read() {
         };
         seen.push(format!("{topic}: {what}"));
     }
-    let added = |pieces: i64| format!("Some(Ok(Content {{ good_id: 7, pieces: {pieces} }}))");
+    let added = |pieces: i64| format!("Some(Ok(Content {{ good_id: Integer(7), pieces: {pieces} }}))");
     let fractional = "Some(Err(FractionalPcs))";
     assert_eq!(
         seen,
@@ -218,7 +218,7 @@ fn read_pcs(pcs_type: &Value, pcs: &[u8]) -> Result<Content, Reason> {
 
 #[test]
 fn counts_are_read_from_every_type_a_converter_writes_them_in() {
-    let pieces = |pieces| Ok(Content { good_id: 7, pieces });
+    let pieces = |pieces| Ok(Content { good_id: 7.into(), pieces });
     let decimal = json!({"type": "bytes", "logicalType": "decimal", "precision": 60, "scale": 2});
     let whole = json!({"type": "bytes", "logicalType": "decimal", "precision": 60, "scale": 0});
     let fixed = json!({"type": "fixed", "name": "F", "size": 2, "logicalType": "decimal", "precision": 4, "scale": 2});
@@ -263,7 +263,7 @@ fn counts_in_json_are_read_as_their_schema_says() {
                "definitions": {"Value": {"type": "object", "properties": {"pcs": pcs}}}})
     };
     let decimal = "org.apache.kafka.connect.data.Decimal";
-    let pieces = |pieces| Ok(Content { good_id: 7, pieces });
+    let pieces = |pieces| Ok(Content { good_id: 7.into(), pieces });
     for (schema, pcs, expected) in [
         (
             connect(json!({"field": "pcs", "type": "bytes", "name": decimal, "parameters": {"scale": "2"}})),

@@ -5,13 +5,15 @@
 
 use std::collections::BTreeMap;
 
-use schemas::StockDelta;
+use schemas::{GoodId, StockDelta};
+
+use crate::goods::Goods;
 
 /// One version of a good, with epoch and version in the target's integer type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remains {
     /// The good.
-    pub good_id: i64,
+    pub good_id: GoodId,
     /// Pieces that remain; may exceed what the target can hold.
     pub remains: i128,
     /// Epoch of the output, ms since 1970.
@@ -26,7 +28,7 @@ impl Remains {
     /// # Errors
     /// A text that names the field, when epoch or version exceed a signed 64-bit integer: no clock and no counter
     /// gets there, so another writer did.
-    pub fn from_delta(delta: &StockDelta) -> Result<Self, String> {
+    pub fn from_delta(delta: StockDelta) -> Result<Self, String> {
         let fit = |name: &str, value: u64| {
             i64::try_from(value).map_err(|_| format!("its {name} {value} is larger than any that can be"))
         };
@@ -46,14 +48,14 @@ impl Remains {
 /// The newest version of each good, ordered by good: concurrent upserts lock rows in the same order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
-    goods: BTreeMap<i64, Remains>,
+    goods: BTreeMap<GoodId, Remains>,
 }
 
 /// Rows for the upsert, column by column, ordered by good.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rows {
     /// The goods.
-    pub good_ids: Vec<i64>,
+    pub good_ids: Goods,
     /// Their remains.
     pub counts: Vec<i64>,
     /// Their epochs.
@@ -65,14 +67,11 @@ pub struct Rows {
 impl Batch {
     /// Adds a version; an older one than the batch already has of the good changes nothing.
     pub fn add(&mut self, remains: Remains) {
-        self.goods
-            .entry(remains.good_id)
-            .and_modify(|kept| {
-                if remains.is_newer_than(kept) {
-                    *kept = remains;
-                }
-            })
-            .or_insert(remains);
+        match self.goods.get_mut(&remains.good_id) {
+            Some(kept) if remains.is_newer_than(kept) => *kept = remains,
+            Some(_) => {}
+            None => _ = self.goods.insert(remains.good_id.clone(), remains),
+        }
     }
 
     /// What can be written, and the goods that must be held back because their remains do not fit 64 bits.
@@ -80,10 +79,10 @@ impl Batch {
         let (mut rows, mut held) = (Rows::default(), Vec::new());
         for remains in self.goods.values() {
             let Ok(count) = i64::try_from(remains.remains) else {
-                held.push(*remains);
+                held.push(remains.clone());
                 continue;
             };
-            rows.good_ids.push(remains.good_id);
+            rows.good_ids.0.push(remains.good_id.clone());
             rows.counts.push(count);
             rows.epochs.push(remains.epoch);
             rows.versions.push(remains.version);
@@ -97,7 +96,7 @@ mod tests {
     use super::*;
 
     fn remains(good_id: i64, remains: i128, epoch: i64, version: i64) -> Remains {
-        Remains { good_id, remains, epoch, version }
+        Remains { good_id: good_id.into(), remains, epoch, version }
     }
 
     #[test]
@@ -106,7 +105,7 @@ mod tests {
         for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
             let mut batch = Batch::default();
             for index in order {
-                batch.add(versions[index]);
+                batch.add(versions[index].clone());
             }
             let (rows, held) = batch.rows();
             assert_eq!((rows.counts, rows.epochs, rows.versions), (vec![7], vec![6], vec![1]));
@@ -120,7 +119,7 @@ mod tests {
         for good in [5, -3, i64::MAX, 0, i64::MIN] {
             batch.add(remains(good, 1, 1, 1));
         }
-        assert_eq!(batch.rows().0.good_ids, [i64::MIN, -3, 0, 5, i64::MAX]);
+        assert_eq!(batch.rows().0.good_ids.0, [i64::MIN, -3, 0, 5, i64::MAX].map(GoodId::from));
     }
 
     #[test]
@@ -131,13 +130,14 @@ mod tests {
         batch.add(remains(3, i128::from(i64::MIN) - 1, 1, 1));
         batch.add(remains(4, i128::from(i64::MIN), 1, 1));
         let (rows, held) = batch.rows();
-        assert_eq!(rows.good_ids, [1, 4]);
-        assert_eq!(held.iter().map(|held| held.good_id).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(rows.good_ids.0, [1, 4].map(GoodId::from));
+        assert_eq!(held.into_iter().map(|held| held.good_id).collect::<Vec<_>>(), [2, 3].map(GoodId::from));
     }
 
     #[test]
     fn an_epoch_or_version_beyond_the_column_is_refused_by_name() {
-        let delta = StockDelta { good_id: 1, delta: 1, remains: 1, transactions: 1, version: 1, epoch: u64::MAX };
-        assert!(Remains::from_delta(&delta).unwrap_err().contains("epoch"));
+        let delta =
+            StockDelta { good_id: 1.into(), delta: 1, remains: 1, transactions: 1, version: 1, epoch: u64::MAX };
+        assert!(Remains::from_delta(delta).unwrap_err().contains("epoch"));
     }
 }

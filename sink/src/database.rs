@@ -8,6 +8,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use schemas::GoodType;
 use service::health::Condition;
 use service::{Coded, Shutdown};
 use sqlx::postgres::PgConnectOptions;
@@ -26,6 +27,7 @@ pub struct Database {
     runtime: Runtime,
     options: PgConnectOptions,
     step: Duration,
+    good_type: GoodType,
     shutdown: Shutdown,
     condition: Condition,
     state: State,
@@ -57,13 +59,14 @@ pub struct Running<T>(JoinHandle<Result<Finished<T>, Failure>>);
 pub type Finished<T> = (Box<Target>, Result<T, Failure>);
 
 impl Database {
-    /// Not connected yet; `step` bounds every operation.
+    /// Not connected yet; `step` bounds every operation, and the goods there are of this type.
     ///
     /// # Errors
     /// `DATABASE_RUNTIME` when no runtime can be had.
     pub fn new(
         options: PgConnectOptions,
         step: Duration,
+        good_type: GoodType,
         shutdown: Shutdown,
         condition: Condition,
     ) -> Result<Self, Coded> {
@@ -71,7 +74,7 @@ impl Database {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|error| {
                 Coded::unexpected("DATABASE_RUNTIME", format!("no runtime for the database: {error}"))
             })?;
-        Ok(Self { runtime, options, step, shutdown, condition, state: State::down(), was_up: false })
+        Ok(Self { runtime, options, step, good_type, shutdown, condition, state: State::down(), was_up: false })
     }
 
     /// Whether there is a connection, as far as is known.
@@ -85,9 +88,9 @@ impl Database {
         if Instant::now() < *again {
             return Ok(false);
         }
-        let (options, step) = (self.options.clone(), self.step);
+        let (options, step, good_type) = (self.options.clone(), self.step, self.good_type);
         let limit = CONNECT.min(step);
-        match self.bounded(limit, async { Target::connect(&options, step).await }) {
+        match self.bounded(limit, async { Target::connect(&options, step, good_type).await }) {
             Ok(target) => {
                 self.state = State::Up(Box::new(target));
                 self.condition.up();

@@ -3,30 +3,29 @@
 //! It never reads a row to decide whether to write: the guard is in the statement, so that it also holds against a
 //! second sink, a replay, and a batch of a partition that was given up meanwhile.
 
-use schemas::StockDelta;
+use schemas::{GoodId, GoodType, StockDelta};
 use sqlx::PgConnection;
 
 use crate::batch::{Batch, Remains, Rows};
-use crate::work::{Record, Unreadable, Work, Written};
+use crate::goods::{Good, Goods};
+use crate::work::{Record, Unreadable, Work, Written, check_type};
 
 /// The batch of stock deltas.
 #[derive(Debug, Default)]
-pub struct Deltas {
-    batch: Batch,
-}
+pub struct Deltas(Batch);
 
 /// Ordered by good, so that two sinks lock rows in the same order; rejected: `COPY` into a temporary table and a
 /// merge, two more round trips for no gain below some 10,000 rows. A good that fits again is not held any more: in
 /// the same statement, so that the columns are sent once, and not looked for while nothing is held, as nearly always.
 const UPSERT: &str = "WITH released AS (
     DELETE FROM remains.held_goods AS held
-    USING UNNEST($1::bigint[], $3::bigint[], $4::bigint[]) AS new (good_id, epoch, version)
+    USING UNNEST($1, $3::bigint[], $4::bigint[]) AS new (good_id, epoch, version)
     WHERE held.good_id = new.good_id AND (held.epoch, held.version) <= (new.epoch, new.version)
         AND EXISTS (SELECT FROM remains.held_goods)
 )
 INSERT INTO remains.remains AS kept (good_id, cnt, epoch, version, updated_at)
 SELECT good_id, cnt, epoch, version, now()
-FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS new (good_id, cnt, epoch, version)
+FROM UNNEST($1, $2::bigint[], $3::bigint[], $4::bigint[]) AS new (good_id, cnt, epoch, version)
 ORDER BY good_id
 ON CONFLICT (good_id) DO UPDATE
 SET cnt = excluded.cnt, epoch = excluded.epoch, version = excluded.version, updated_at = excluded.updated_at
@@ -35,7 +34,7 @@ WHERE (kept.epoch, kept.version) < (excluded.epoch, excluded.version)";
 /// Not held when the target already has a newer version that fits: a replay passes this point again.
 const HOLD: &str = "INSERT INTO remains.held_goods AS kept (good_id, remains, epoch, version)
 SELECT new.good_id, new.remains::numeric, new.epoch, new.version
-FROM UNNEST($1::bigint[], $2::text[], $3::bigint[], $4::bigint[]) AS new (good_id, remains, epoch, version)
+FROM UNNEST($1, $2::text[], $3::bigint[], $4::bigint[]) AS new (good_id, remains, epoch, version)
 WHERE NOT EXISTS (
     SELECT FROM remains.remains AS row
     WHERE row.good_id = new.good_id AND (row.epoch, row.version) >= (new.epoch, new.version)
@@ -49,12 +48,21 @@ RETURNING good_id";
 impl Work for Deltas {
     type Item = Remains;
 
-    fn read(record: &Record<'_>) -> Result<Remains, Unreadable> {
+    /// None is; of keys that begin so an old rule says it, and a text may.
+    fn is_processors_own(key: &[u8], good_type: GoodType) -> bool {
+        good_type == GoodType::Integer && key.starts_with(b"#")
+    }
+
+    fn read(record: &Record<'_>, good_type: GoodType) -> Result<Remains, Unreadable> {
         let (Some(key), Some(value)) = (record.key, record.value) else {
-            return Err(Unreadable { detail: "a stock delta has a key and a value, this record lacks one".to_owned() });
+            return Err(Unreadable::Malformed {
+                detail: "a stock delta has a key and a value, this record lacks one".to_owned(),
+            });
         };
-        let delta = StockDelta::decode(key, value).map_err(|error| Unreadable { detail: error.to_string() })?;
-        Remains::from_delta(&delta).map_err(|detail| Unreadable { detail })
+        let delta =
+            StockDelta::decode(key, value).map_err(|error| Unreadable::Malformed { detail: error.to_string() })?;
+        check_type(&delta.good_id, good_type)?;
+        Remains::from_delta(delta).map_err(|detail| Unreadable::Malformed { detail })
     }
 
     fn epoch(item: &Remains) -> Option<i64> {
@@ -62,13 +70,13 @@ impl Work for Deltas {
     }
 
     fn add(&mut self, item: Remains) {
-        self.batch.add(item);
+        self.0.add(item);
     }
 
     async fn write(&self, connection: &mut PgConnection) -> Result<Written, sqlx::Error> {
-        let (rows, held) = self.batch.rows();
+        let (rows, held) = self.0.rows();
         let mut written = Written::default();
-        if !rows.good_ids.is_empty() {
+        if !rows.good_ids.0.is_empty() {
             written.rows = upsert(connection, &rows).await?;
         }
         if !held.is_empty() {
@@ -94,15 +102,16 @@ async fn upsert(connection: &mut PgConnection, rows: &Rows) -> Result<u64, sqlx:
     Ok(upserted.rows_affected())
 }
 
-async fn hold(connection: &mut PgConnection, held: &[Remains]) -> Result<Vec<i64>, sqlx::Error> {
+async fn hold(connection: &mut PgConnection, held: &[Remains]) -> Result<Vec<GoodId>, sqlx::Error> {
     let column = |value: fn(&Remains) -> i64| held.iter().map(value).collect::<Vec<i64>>();
-    sqlx::query_scalar(HOLD)
-        .bind(column(|good| good.good_id))
+    let returned: Vec<Good> = sqlx::query_scalar(HOLD)
+        .bind(Goods(held.iter().map(|good| good.good_id.clone()).collect()))
         .bind(held.iter().map(|good| good.remains.to_string()).collect::<Vec<String>>())
         .bind(column(|good| good.epoch))
         .bind(column(|good| good.version))
         .fetch_all(connection)
-        .await
+        .await?;
+    Ok(returned.into_iter().map(|Good(good_id)| good_id).collect())
 }
 
 #[cfg(test)]
@@ -111,14 +120,25 @@ mod tests {
 
     fn read(key: &str, value: Option<&str>) -> Result<Remains, Unreadable> {
         let record = Record { partition: 0, offset: 0, key: Some(key.as_bytes()), value: value.map(str::as_bytes) };
-        Deltas::read(&record)
+        Deltas::read(&record, GoodType::Integer)
     }
 
     #[test]
     fn a_stock_delta_is_read() {
         let value = r#"{"good_id":2,"delta":-15,"remains":15,"transactions":2,"version":2,"epoch":1795333787103}"#;
-        let expected = Remains { good_id: 2, remains: 15, epoch: 1_795_333_787_103, version: 2 };
+        let expected = Remains { good_id: 2.into(), remains: 15, epoch: 1_795_333_787_103, version: 2 };
         assert_eq!(read("2", Some(value)), Ok(expected));
+    }
+
+    #[test]
+    fn a_good_of_the_other_type_stops_the_sink_with_its_own_code() {
+        let value = r#"{"good_id":"2","delta":1,"remains":1,"transactions":1,"version":1,"epoch":1}"#;
+        let error = read("2", Some(value)).unwrap_err().stop("warehouse.stock.deltas", 3, 4711);
+        assert_eq!(error.code, "SINK_GOOD_TYPE");
+        let record = Record { partition: 0, offset: 0, key: Some(b"2"), value: Some(value.as_bytes()) };
+        assert_eq!(Deltas::read(&record, GoodType::Text).unwrap().good_id, GoodId::from_text("2").unwrap());
+        let own = |good_type| Deltas::is_processors_own(b"#1", good_type);
+        assert!(!own(GoodType::Text) && own(GoodType::Integer));
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod batch;
 pub mod completion;
 pub mod database;
 pub mod deltas;
+pub mod goods;
 pub mod kafka;
 pub mod metrics;
 pub mod position;

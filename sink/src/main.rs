@@ -141,7 +141,14 @@ impl Shared<'_> {
         Ok(Loop::new(Parts {
             source: Source::subscribe(&settings.consumer(group_id), topic)?,
             topic: topic.to_owned(),
-            database: Database::new(options, settings.database_timeout, shutdown.clone(), condition)?,
+            database: Database::new(
+                options,
+                settings.database_timeout,
+                settings.good_type,
+                shutdown.clone(),
+                condition,
+            )?,
+            good_type: settings.good_type,
             announcements,
             batch_records: settings.batch_records,
             progress_check: settings.progress_check,

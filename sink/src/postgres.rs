@@ -11,11 +11,13 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use schemas::partitioner::partition_for_good;
+use schemas::{GoodId, GoodType};
 use service::{Coded, DatabaseUrl, Secret};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
+use crate::goods::{self, Good, Goods};
 use crate::position::Progress;
 use crate::work::{Work, Written};
 
@@ -53,12 +55,12 @@ pub struct Advance {
 }
 
 /// A step of removing rows of older epochs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removed {
     /// Rows removed in this step.
     pub rows: u64,
     /// Go on after this good; `None` when all is done and the progress row says so.
-    pub next: Option<i64>,
+    pub next: Option<GoodId>,
 }
 
 /// Reads a database URL; a password beside it counts more than one in it.
@@ -89,8 +91,9 @@ impl Target {
     /// Connects, and brings the schema up to date when necessary: a target restored from an earlier copy may be older.
     ///
     /// # Errors
-    /// [`Failure::Refused`] with `SINK_TARGET_NEWER` when a newer sink has changed the schema.
-    pub async fn connect(options: &PgConnectOptions, step: Duration) -> Result<Self, Failure> {
+    /// [`Failure::Refused`] with `SINK_TARGET_NEWER` when a newer sink has changed the schema, with `SINK_GOOD_TYPE` when
+    /// there are goods of another type.
+    pub async fn connect(options: &PgConnectOptions, step: Duration, good_type: GoodType) -> Result<Self, Failure> {
         let mut connection = PgConnection::connect_with(options).await?;
         // A sink that vanished must not keep rows locked for the next one.
         let limits = format!(
@@ -105,6 +108,7 @@ impl Target {
             sqlx::raw_sql("CREATE SCHEMA IF NOT EXISTS remains").execute(&mut connection).await?;
         }
         MIGRATIONS.run_direct(&mut connection).await.map_err(migration_failure)?;
+        goods::settle(&mut connection, good_type).await?;
         Ok(Self { connection })
     }
 
@@ -187,44 +191,56 @@ impl Target {
         topic: &str,
         advance: Advance,
         partitions: NonZeroU32,
-        after: Option<i64>,
+        after: Option<&GoodId>,
     ) -> Result<Removed, Failure> {
-        const CANDIDATES: &str = "SELECT good_id, epoch < $1 FROM remains.remains
-            WHERE $2::bigint IS NULL OR good_id > $2 ORDER BY good_id LIMIT $3";
+        const FIRST: &str = "SELECT good_id, epoch < $1 FROM remains.remains ORDER BY good_id LIMIT $2";
+        const NEXT: &str = "SELECT good_id, epoch < $1 FROM remains.remains
+            WHERE good_id > ALL($3) ORDER BY good_id LIMIT $2";
         const HELD: &str = "SELECT good_id FROM remains.held_goods WHERE epoch < $1";
         let epoch = advance.to.completed_epoch;
-        let belongs = |good_id: &i64| partition_for_good(*good_id, partitions) == advance.partition;
+        let belongs = |good_id: &GoodId| partition_for_good(good_id, partitions) == advance.partition;
         let mut transaction = self.connection.begin().await?;
         // Unchanged, only compared and locked: another sink that moved it knows better.
         compare_and_set(&mut transaction, topic, &[Advance { to: advance.from, ..advance }]).await?;
-        let seen: Vec<(i64, bool)> =
-            sqlx::query_as(CANDIDATES).bind(epoch).bind(after).bind(REMOVAL_STEP).fetch_all(&mut *transaction).await?;
-        let older: Vec<i64> = seen.iter().filter(|(_, older)| *older).map(|(good, _)| *good).filter(belongs).collect();
-        let removed = sqlx::query("DELETE FROM remains.remains WHERE good_id = ANY($1) AND epoch < $2")
-            .bind(&older)
-            .bind(epoch)
-            .execute(&mut *transaction)
-            .await?;
+        let candidates = sqlx::query_as(if after.is_some() { NEXT } else { FIRST }).bind(epoch).bind(REMOVAL_STEP);
+        let candidates = match after {
+            Some(after) => candidates.bind(Goods(vec![after.clone()])),
+            None => candidates,
+        };
+        let seen: Vec<(Good, bool)> = candidates.fetch_all(&mut *transaction).await?;
+        let older = seen.iter().filter(|(_, older)| *older).map(|(Good(good), _)| good.clone()).filter(belongs);
+        let older = Goods(older.collect());
+        let rows = remove(&mut transaction, "remains", &older, epoch).await?;
         let full = i64::try_from(seen.len()).is_ok_and(|seen| seen == REMOVAL_STEP);
-        let next = seen.last().map(|(good, _)| *good).filter(|_| full);
+        let next = seen.last().map(|(Good(good), _)| good.clone()).filter(|_| full);
         if next.is_none() {
-            let held: Vec<i64> = sqlx::query_scalar(HELD).bind(epoch).fetch_all(&mut *transaction).await?;
-            let held: Vec<i64> = held.into_iter().filter(belongs).collect();
-            sqlx::query("DELETE FROM remains.held_goods WHERE good_id = ANY($1) AND epoch < $2")
-                .bind(&held)
-                .bind(epoch)
-                .execute(&mut *transaction)
-                .await?;
+            let held: Vec<Good> = sqlx::query_scalar(HELD).bind(epoch).fetch_all(&mut *transaction).await?;
+            let held = Goods(held.into_iter().map(|Good(good)| good).filter(belongs).collect());
+            remove(&mut transaction, "held_goods", &held, epoch).await?;
             compare_and_set(&mut transaction, topic, &[advance]).await?;
         }
         transaction.commit().await?;
-        Ok(Removed { rows: removed.rows_affected(), next })
+        Ok(Removed { rows, next })
     }
 
     /// How many goods are held back.
     pub async fn held_goods(&mut self) -> Result<i64, sqlx::Error> {
         sqlx::query_scalar("SELECT count(*) FROM remains.held_goods").fetch_one(&mut self.connection).await
     }
+}
+
+/// Removes rows of goods that are of an older epoch.
+async fn remove(
+    connection: &mut PgConnection,
+    table: &str,
+    goods: &Goods,
+    epoch: Option<i64>,
+) -> Result<u64, sqlx::Error> {
+    if goods.0.is_empty() {
+        return Ok(0);
+    }
+    let delete = format!("DELETE FROM remains.{table} WHERE good_id = ANY($1) AND epoch < $2");
+    Ok(sqlx::query(&delete).bind(goods).bind(epoch).execute(connection).await?.rows_affected())
 }
 
 /// Moves progress rows from what they are believed to be; [`Failure::Conflict`] when any is not.

@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use schemas::GoodType;
 use service::health::{Condition, Heartbeat};
 use service::{Coded, Shutdown};
 
@@ -48,6 +49,8 @@ pub struct Parts {
     pub topic: String,
     /// The target.
     pub database: Database,
+    /// What its goods are.
+    pub good_type: GoodType,
     /// Announcements of complete epochs; only the stock deltas have them.
     pub announcements: Option<Announcements>,
     /// Most records in one transaction.
@@ -136,9 +139,9 @@ impl<W: Work> Loop<W> {
     fn gather(&mut self) -> Result<(), Coded> {
         for _ in 0..self.parts.batch_records {
             let timeout = if self.has_unwritten() { Duration::ZERO } else { IDLE };
-            let Parts { source, topic, .. } = &mut self.parts;
+            let Parts { source, topic, good_type, .. } = &mut self.parts;
             let (slots, gathered) = (&mut self.slots, &mut self.gathered);
-            match source.poll(timeout, |record| gathered.take(topic, slots, &record))? {
+            match source.poll(timeout, |record| gathered.take(topic, *good_type, slots, &record))? {
                 Event::Record(Taken::Passed) => {}
                 Event::Record(Taken::Collected) if self.gathered.records() < self.parts.batch_records => {}
                 event => return self.handle(event),
@@ -149,7 +152,6 @@ impl<W: Work> Loop<W> {
 
     fn handle(&mut self, event: Event<Taken>) -> Result<(), Coded> {
         match event {
-            Event::Record(Taken::Passed) => Ok(()),
             Event::Record(Taken::Collected) => self.write(),
             Event::Record(Taken::StartOver(partition, progress)) => self.start_over(partition, progress),
             Event::Record(Taken::Stop(error)) => {

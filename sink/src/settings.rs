@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use schemas::Topics;
+use schemas::{GoodType, Topics};
 use service::configuration::{CLIENT_GUARANTEES, CONSUMER_GUARANTEES, Common, KafkaAccess};
 use service::{Coded, DatabaseUrl, KafkaTables, Secret};
 
@@ -42,9 +42,21 @@ pub struct Arguments {
     /// How often an idle sink compares its progress with the target's, in milliseconds
     #[arg(long, default_value_t = 1_000, value_name = "MS", value_parser = clap::value_parser!(u64).range(10..=600_000))]
     pub progress_check_ms: u64,
+    /// What goods are, as the processor is told: 64-bit integers, or texts (uuids too)
+    #[arg(long, value_enum, default_value_t = Goods::Integer, value_name = "TYPE")]
+    pub good_type: Goods,
     /// Also keep a table of the live source transactions (`remains.transaction_log`)
     #[arg(long)]
     pub transaction_log: bool,
+}
+
+/// Types of goods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Goods {
+    /// 64-bit integers
+    Integer,
+    /// Texts
+    Text,
 }
 
 /// Checked settings.
@@ -64,6 +76,8 @@ pub struct Settings {
     pub database_timeout: Duration,
     /// How often an idle sink compares progress.
     pub progress_check: Duration,
+    /// Of which type the goods are.
+    pub good_type: GoodType,
     /// Whether the transaction log is kept.
     pub transaction_log: bool,
     bootstrap_servers: String,
@@ -113,6 +127,10 @@ impl Settings {
             batch_records: usize::try_from(arguments.batch_records).unwrap_or(usize::MAX),
             database_timeout: Duration::from_millis(arguments.database_timeout_ms),
             progress_check: Duration::from_millis(arguments.progress_check_ms),
+            good_type: match arguments.good_type {
+                Goods::Integer => GoodType::Integer,
+                Goods::Text => GoodType::Text,
+            },
             transaction_log: arguments.transaction_log,
             bootstrap_servers: arguments.bootstrap_servers.clone(),
             kafka,

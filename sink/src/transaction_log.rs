@@ -8,11 +8,13 @@
 
 use std::collections::BTreeMap;
 
-use schemas::{ChangelogKey, TransactionRecord};
+use schemas::changelog::PARTITION_KEY;
+use schemas::{ChangelogKey, GoodId, GoodType, TransactionRecord};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::work::{Record, Unreadable, Work, Written};
+use crate::goods::Goods;
+use crate::work::{Record, Unreadable, Work, Written, check_type};
 
 /// The newest state of each id of the batch.
 #[derive(Debug, Default)]
@@ -21,16 +23,16 @@ pub struct TransactionLog {
 }
 
 /// One record, read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     id: Uuid,
     partition: i32,
     row: Option<Row>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Row {
-    good_id: i64,
+    good_id: GoodId,
     operation: &'static str,
     pcs: i64,
     ts_ms: i64,
@@ -39,7 +41,7 @@ struct Row {
 const UPSERT: &str = "INSERT INTO remains.transaction_log AS kept
     (id, good_id, operation, pcs, partition, changed_at, updated_at)
 SELECT id, good_id, operation, pcs, partition, to_timestamp(ts_ms / 1000.0), now()
-FROM UNNEST($1::uuid[], $2::bigint[], $3::text[], $4::bigint[], $5::int[], $6::bigint[])
+FROM UNNEST($1::uuid[], $2, $3::text[], $4::bigint[], $5::int[], $6::bigint[])
     AS new (id, good_id, operation, pcs, partition, ts_ms)
 ORDER BY id
 ON CONFLICT (id) DO UPDATE
@@ -51,8 +53,12 @@ WHERE (kept.good_id, kept.operation, kept.pcs, kept.partition, kept.changed_at)
 impl Work for TransactionLog {
     type Item = Change;
 
-    fn read(record: &Record<'_>) -> Result<Change, Unreadable> {
-        let unreadable = |detail: String| Unreadable { detail };
+    fn is_processors_own(key: &[u8], _: GoodType) -> bool {
+        key.starts_with(PARTITION_KEY.as_bytes())
+    }
+
+    fn read(record: &Record<'_>, good_type: GoodType) -> Result<Change, Unreadable> {
+        let unreadable = |detail: String| Unreadable::Malformed { detail };
         let key = record.key.ok_or_else(|| unreadable("a changelog record has a key, this one has none".to_owned()))?;
         let ChangelogKey::Transaction(id) = ChangelogKey::decode(key).map_err(|error| unreadable(error.to_string()))?
         else {
@@ -61,6 +67,7 @@ impl Work for TransactionLog {
         let Some(value) = record.value else { return Ok(Change { id, partition: record.partition, row: None }) };
         let state = TransactionRecord::decode(value).map_err(|error| unreadable(error.to_string()))?;
         let row = state.content.map(|content| {
+            check_type(&content.good_id, good_type)?;
             let pcs = i64::try_from(content.pieces.unsigned_abs())
                 .map_err(|_| unreadable(format!("{} pieces are more than any row can have", content.pieces)))?;
             let operation = if content.pieces < 0 { "remove" } else { "add" };
@@ -78,23 +85,28 @@ impl Work for TransactionLog {
     }
 
     async fn write(&self, connection: &mut PgConnection) -> Result<Written, sqlx::Error> {
-        let live: Vec<(Uuid, i32, Row)> =
-            self.ids.iter().filter_map(|(id, (partition, row))| Some((*id, *partition, (*row)?))).collect();
+        let live: Vec<(Uuid, i32, &Row)> =
+            self.ids.iter().filter_map(|(id, (partition, row))| Some((*id, *partition, row.as_ref()?))).collect();
         let gone: Vec<Uuid> = self.ids.iter().filter(|(_, (_, row))| row.is_none()).map(|(id, _)| *id).collect();
-        let upserted = sqlx::query(UPSERT)
-            .bind(live.iter().map(|(id, ..)| *id).collect::<Vec<Uuid>>())
-            .bind(live.iter().map(|(.., row)| row.good_id).collect::<Vec<i64>>())
-            .bind(live.iter().map(|(.., row)| row.operation).collect::<Vec<&str>>())
-            .bind(live.iter().map(|(.., row)| row.pcs).collect::<Vec<i64>>())
-            .bind(live.iter().map(|(_, partition, _)| *partition).collect::<Vec<i32>>())
-            .bind(live.iter().map(|(.., row)| row.ts_ms).collect::<Vec<i64>>())
-            .execute(&mut *connection)
-            .await?;
+        let mut rows = 0;
+        // Without rows their goods have no type.
+        if !live.is_empty() {
+            let upserted = sqlx::query(UPSERT)
+                .bind(live.iter().map(|(id, ..)| *id).collect::<Vec<Uuid>>())
+                .bind(Goods(live.iter().map(|(.., row)| row.good_id.clone()).collect()))
+                .bind(live.iter().map(|(.., row)| row.operation).collect::<Vec<&str>>())
+                .bind(live.iter().map(|(.., row)| row.pcs).collect::<Vec<i64>>())
+                .bind(live.iter().map(|(_, partition, _)| *partition).collect::<Vec<i32>>())
+                .bind(live.iter().map(|(.., row)| row.ts_ms).collect::<Vec<i64>>())
+                .execute(&mut *connection)
+                .await?;
+            rows += upserted.rows_affected();
+        }
         let deleted = sqlx::query("DELETE FROM remains.transaction_log WHERE id = ANY($1)")
             .bind(&gone)
             .execute(connection)
             .await?;
-        Ok(Written { rows: upserted.rows_affected() + deleted.rows_affected(), held: Vec::new() })
+        Ok(Written { rows: rows + deleted.rows_affected(), held: Vec::new() })
     }
 
     async fn start_over(connection: &mut PgConnection, partition: i32) -> Result<(), sqlx::Error> {
@@ -114,7 +126,7 @@ mod tests {
 
     fn read(value: Option<&str>) -> Result<Change, Unreadable> {
         let record = Record { partition: 4, offset: 0, key: Some(ID.as_bytes()), value: value.map(str::as_bytes) };
-        TransactionLog::read(&record)
+        TransactionLog::read(&record, GoodType::Integer)
     }
 
     fn value(good_id: &str, pieces: &str) -> String {
@@ -126,9 +138,9 @@ mod tests {
     #[test]
     fn signed_pieces_become_operation_and_pcs() {
         let row = |value: &str| read(Some(value)).unwrap().row.map(|row| (row.good_id, row.operation, row.pcs));
-        assert_eq!(row(&value("2", "-15")), Some((2, "remove", 15)));
-        assert_eq!(row(&value("2", "30")), Some((2, "add", 30)));
-        assert_eq!(row(&value("2", "0")), Some((2, "add", 0)));
+        assert_eq!(row(&value("2", "-15")), Some((2.into(), "remove", 15)));
+        assert_eq!(row(&value("2", "30")), Some((2.into(), "add", 30)));
+        assert_eq!(row(&value("2", "0")), Some((2.into(), "add", 0)));
     }
 
     #[test]

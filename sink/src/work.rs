@@ -2,23 +2,54 @@
 
 use std::future::Future;
 
+use schemas::{GoodId, GoodType};
 use service::Coded;
 use sqlx::PgConnection;
 
-/// A record that is not what its topic holds.
+/// A record that is not what its topic holds, or not for this target.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unreadable {
-    /// What is wrong with it.
-    pub detail: String,
+pub enum Unreadable {
+    /// It cannot be read.
+    Malformed {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// Its good is of another type than those of the target.
+    GoodType {
+        /// Of this one.
+        found: GoodType,
+    },
+}
+
+/// Refuses a good of another type than the target's.
+///
+/// # Errors
+/// [`Unreadable::GoodType`]
+pub(crate) fn check_type(good: &GoodId, good_type: GoodType) -> Result<(), Unreadable> {
+    match good.good_type() {
+        found if found == good_type => Ok(()),
+        found => Err(Unreadable::GoodType { found }),
+    }
 }
 
 impl Unreadable {
     /// A coded stop: on a topic of our own an unreadable record means a newer format or a foreign writer, and passing
     /// it by would leave the target silently wrong.
     pub fn stop(&self, topic: &str, partition: i32, offset: i64) -> Coded {
+        let place = format!("{topic}, partition {partition}, offset {offset}");
+        let detail = match self {
+            Self::Malformed { detail } => detail,
+            Self::GoodType { found } => {
+                return Coded::refused(
+                    "SINK_GOOD_TYPE",
+                    format!("{place}: its good is of type {found}, and --good-type is another"),
+                    "give --good-type the same value as the processor's, and a target of its own",
+                );
+            }
+        };
         Coded::refused(
             "SINK_RECORD_UNREADABLE",
-            format!("{topic}, partition {partition}, offset {offset}: {}", self.detail),
+            format!("{place}: {detail}"),
             "if the processor is newer, update the sink; else find out who writes this topic besides the processor, \
              and have the processor rebuild it",
         )
@@ -44,7 +75,7 @@ pub struct Written {
     /// Rows inserted, changed or deleted; less than the batch had where the target was newer already.
     pub rows: u64,
     /// Goods held back in this batch.
-    pub held: Vec<i64>,
+    pub held: Vec<GoodId>,
 }
 
 /// A batch of one topic's records, and what is made of them. It is moved: the loop gathers one, the next begins as the
@@ -53,8 +84,11 @@ pub trait Work: Default + Send + Sync + 'static {
     /// A record, read.
     type Item;
 
-    /// Reads a record; never called for keys that begin with `#`, which are the processor's own.
-    fn read(record: &Record<'_>) -> Result<Self::Item, Unreadable>;
+    /// Whether a record of this key is the processor's own and passed by.
+    fn is_processors_own(key: &[u8], good_type: GoodType) -> bool;
+
+    /// Reads a record, for a target with goods of this type.
+    fn read(record: &Record<'_>, good_type: GoodType) -> Result<Self::Item, Unreadable>;
 
     /// The epoch the record carries, if the topic has epochs.
     fn epoch(item: &Self::Item) -> Option<i64>;

@@ -8,6 +8,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use schemas::partitioner::partition_for_good;
+use schemas::{GoodId, GoodType};
 use server::Server;
 use service::DatabaseUrl;
 use sink::batch::Remains;
@@ -34,7 +35,7 @@ impl Bench {
     async fn write(&mut self, from: Progress, to: Progress, goods: &[Remains]) -> Result<Written, Failure> {
         let mut deltas = Deltas::default();
         for good in goods {
-            deltas.add(*good);
+            deltas.add(good.clone());
         }
         let advance = Advance { partition: 3, from, to };
         self.target.apply(TOPIC, &deltas, &[advance]).await.map(|(written, _)| written)
@@ -54,7 +55,7 @@ impl Bench {
 async fn connect(url: &str) -> Target {
     let url: DatabaseUrl = url.parse().unwrap();
     let options = postgres::options(&url, None).unwrap();
-    Target::connect(&options, Duration::from_secs(30)).await.unwrap()
+    Target::connect(&options, Duration::from_secs(30), GoodType::Integer).await.unwrap()
 }
 
 fn at(epoch: i64, next_offset: i64) -> Progress {
@@ -62,7 +63,7 @@ fn at(epoch: i64, next_offset: i64) -> Progress {
 }
 
 fn good(good_id: i64, remains: i128, epoch: i64, version: i64) -> Remains {
-    Remains { good_id, remains, epoch, version }
+    Remains { good_id: good_id.into(), remains, epoch, version }
 }
 
 #[tokio::test]
@@ -72,7 +73,7 @@ async fn no_good_ever_goes_backwards() {
     bench.write(Progress::default(), at(7, 5), &[good(1, 10, 7, 3), good(2, 20, 7, 1)]).await.unwrap();
     let older = [good(1, 99, 7, 2), good(1, 98, 6, 900), good(2, 21, 7, 1)];
     for older in older {
-        let written = bench.write(at(7, 5), at(7, 5), &[older]).await.unwrap();
+        let written = bench.write(at(7, 5), at(7, 5), std::slice::from_ref(&older)).await.unwrap();
         assert_eq!(written.rows, 0, "{older:?}");
     }
     let newer = [good(1, 11, 7, 4), good(2, 5, 8, 1)];
@@ -107,7 +108,7 @@ async fn a_good_that_does_not_fit_is_held_until_it_fits_and_the_others_go_on() {
     let first = [good(1, 5, 7, 1), good(2, 6, 7, 1)];
     bench.write(Progress::default(), at(7, 2), &first).await.unwrap();
     let written = bench.write(at(7, 2), at(7, 4), &[good(1, too_large, 7, 2), good(2, 8, 7, 2)]).await.unwrap();
-    assert_eq!((written.rows, written.held), (1, vec![1]));
+    assert_eq!((written.rows, written.held), (1, vec![1.into()]));
     assert_eq!(bench.rows().await, [(1, 5, 7, 1), (2, 8, 7, 2)]);
     assert_eq!(bench.target.held_goods().await.unwrap(), 1);
     let shown: String =
@@ -129,7 +130,7 @@ async fn goods_that_the_new_epoch_does_not_have_are_removed_in_their_own_partiti
     let ten = NonZeroU32::new(10).unwrap();
     let goods: Vec<Remains> = (0..200).map(|id| good(id, 1, 7, 1)).collect();
     bench.write(Progress::default(), at(8, 5), &goods).await.unwrap();
-    let kept = (0..200).find(|id| partition_for_good(*id, ten) == 3).unwrap();
+    let kept = (0..200).find(|id| partition_for_good(&GoodId::from(*id), ten) == 3).unwrap();
     bench.write(at(8, 5), at(8, 6), &[good(kept, 2, 8, 1)]).await.unwrap();
 
     let to = Progress { completed_epoch: Some(8), ..at(8, 6) };
@@ -139,7 +140,8 @@ async fn goods_that_the_new_epoch_does_not_have_are_removed_in_their_own_partiti
     let removed = bench.target.remove_older(TOPIC, Advance { from: at(8, 6), ..stale }, ten, None).await.unwrap();
     assert_eq!(removed.next, None);
     let left: Vec<i64> = bench.rows().await.into_iter().map(|row| row.0).collect();
-    let expected: Vec<i64> = (0..200).filter(|id| *id == kept || partition_for_good(*id, ten) != 3).collect();
+    let expected: Vec<i64> =
+        (0..200).filter(|id| *id == kept || partition_for_good(&GoodId::from(*id), ten) != 3).collect();
     assert_eq!(left, expected);
     assert_eq!(bench.progress().await, to);
 }
@@ -179,7 +181,8 @@ async fn a_schema_made_by_a_newer_sink_is_refused() {
     .await
     .unwrap();
     let url: DatabaseUrl = Server::shared().url("newer").parse().unwrap();
-    let failure = Target::connect(&postgres::options(&url, None).unwrap(), Duration::from_secs(30)).await.unwrap_err();
+    let options = postgres::options(&url, None).unwrap();
+    let failure = Target::connect(&options, Duration::from_secs(30), GoodType::Integer).await.unwrap_err();
     assert!(matches!(&failure, Failure::Refused(error) if error.code == "SINK_TARGET_NEWER"), "{failure:?}");
 }
 
@@ -196,4 +199,65 @@ async fn a_role_without_the_right_to_create_schemas_can_use_one_that_is_there() 
     let url = Server::shared().url("plain_role").replace("postgres:postgres@", "plain:plain@");
     let mut target = connect(&url).await;
     assert_eq!(target.progress(TOPIC, &[3]).await.unwrap()[&3], Progress::default());
+}
+
+fn text(good: &str) -> GoodId {
+    GoodId::from_text(good).unwrap()
+}
+
+async fn connect_as(url: &str, good_type: GoodType) -> Result<Target, Failure> {
+    let options = postgres::options(&url.parse().unwrap(), None).unwrap();
+    Target::connect(&options, Duration::from_secs(30), good_type).await
+}
+
+#[tokio::test]
+async fn goods_that_are_texts_are_written_held_and_removed_like_integers() {
+    let url = Server::shared().create_database("texts").await;
+    let mut target = connect_as(&url, GoodType::Text).await.unwrap();
+    target.progress(TOPIC, &[3]).await.unwrap();
+    let mut from = Progress::default();
+    let mut write = async |target: &mut Target, to: Progress, goods: &[(&str, i128, i64, i64)]| {
+        let mut deltas = Deltas::default();
+        for (good_id, remains, epoch, version) in goods {
+            deltas.add(Remains { good_id: text(good_id), remains: *remains, epoch: *epoch, version: *version });
+        }
+        let written = target.apply(TOPIC, &deltas, &[Advance { partition: 3, from, to }]).await.unwrap().0;
+        from = to;
+        written
+    };
+    let too_large = i128::from(i64::MAX) + 1;
+    let names: Vec<String> = (0..100).map(|number| format!("#good '{number}\"")).collect();
+    let goods: Vec<_> = names.iter().map(|name| (name.as_str(), 5, 7, 1)).collect();
+    assert_eq!(write(&mut target, at(7, 1), &goods).await.rows, 100);
+    assert_eq!(write(&mut target, at(7, 2), &[("2", too_large, 7, 1), (&names[0], 4, 7, 1)]).await.held, [text("2")]);
+    assert_eq!(write(&mut target, at(8, 3), &[(&names[0], 6, 8, 1)]).await.rows, 1);
+    let ten = NonZeroU32::new(10).unwrap();
+    let to = Progress { completed_epoch: Some(8), ..at(8, 3) };
+    let advance = Advance { partition: 3, from: at(8, 3), to };
+    let gone = names[1..].iter().filter(|name| partition_for_good(&text(name), ten) == 3).count();
+    let removed = target.remove_older(TOPIC, advance, ten, None).await.unwrap();
+    assert_eq!((usize::try_from(removed.rows).unwrap(), removed.next), (gone, None));
+    let mut sql = PgConnection::connect(&url).await.unwrap();
+    let kept: Vec<(String, i64)> =
+        sqlx::query_as("SELECT good_id, cnt FROM remains.remains WHERE epoch = 8").fetch_all(&mut sql).await.unwrap();
+    assert_eq!(kept, [(names[0].clone(), 6)]);
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM remains.remains").fetch_one(&mut sql).await.unwrap();
+    assert_eq!(usize::try_from(left).unwrap(), 100 - gone);
+    // A later step begins after a good.
+    let to = Progress { completed_epoch: Some(9), ..at(8, 3) };
+    let from = Progress { completed_epoch: Some(8), ..at(8, 3) };
+    target.remove_older(TOPIC, Advance { partition: 3, from, to }, ten, Some(&text("#good"))).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_type_of_goods_is_settled_by_the_first_of_them() {
+    let url = Server::shared().create_database("types").await;
+    for good_type in [GoodType::Integer, GoodType::Text, GoodType::Integer] {
+        connect_as(&url, good_type).await.unwrap();
+    }
+    let mut sql = PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("INSERT INTO remains.remains VALUES (2, 1, 1, 1, now())").execute(&mut sql).await.unwrap();
+    let failure = connect_as(&url, GoodType::Text).await.unwrap_err();
+    assert!(matches!(&failure, Failure::Refused(error) if error.code == "SINK_GOOD_TYPE"), "{failure:?}");
+    connect_as(&url, GoodType::Integer).await.unwrap();
 }

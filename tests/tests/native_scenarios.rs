@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use tests::native::{NativeStack, shared_full};
-use tests::scenario::{backfill, bad_input, fencing, histories, live, rebuild};
+use tests::scenario::{backfill, bad_input, fencing, histories, live, other_goods, rebuild};
 
 #[test]
 fn a_history_ends_exactly_with_one_process() -> Result<()> {
@@ -12,6 +12,11 @@ fn a_history_ends_exactly_with_one_process() -> Result<()> {
 #[test]
 fn a_history_of_a_table_with_other_columns_ends_exactly() -> Result<()> {
     histories::ends_exactly_with_other_columns(shared_full()?, "debezium-capture/straddling-transaction")
+}
+
+#[test]
+fn a_history_with_goods_that_are_texts_ends_exactly_in_the_target() -> Result<()> {
+    other_goods::texts_end_exactly_in_the_target(shared_full()?, "debezium-capture/history")
 }
 
 #[test]

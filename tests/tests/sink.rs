@@ -84,7 +84,7 @@ impl<'a> Bench<'a> {
             let delta = i128::from(good_id) + i128::from(*version) + 1;
             *remains += delta;
             *version += 1;
-            StockDelta { good_id, delta, remains: *remains, transactions: 1, version: *version, epoch }
+            StockDelta { good_id: good_id.into(), delta, remains: *remains, transactions: 1, version: *version, epoch }
         };
         goods.into_iter().map(next).collect()
     }
@@ -172,7 +172,7 @@ fn record(delta: &StockDelta) -> OutgoingRecord {
     delta.encode_key(&mut key);
     delta.encode(&mut value);
     let partitions = NonZeroU32::MIN.saturating_add(3);
-    let partition = partition_for_good(delta.good_id, partitions);
+    let partition = partition_for_good(&delta.good_id, partitions);
     OutgoingRecord { partition, key: Some(key), value: Some(value), ..OutgoingRecord::default() }
 }
 

@@ -114,7 +114,7 @@ fn fill(bench: &Bench, application: &Application, ids: u64) -> Result<()> {
     };
     for number in 0..ids {
         let id = uuid::Builder::from_random_bytes(random.u128(..).to_le_bytes()).into_uuid();
-        record.content = Some(Content { good_id: random.i64(1..=100_000), pieces: random.i64(-100..=100) });
+        record.content = Some(Content { good_id: random.i64(1..=100_000).into(), pieces: random.i64(-100..=100) });
         record.commit_lsn = Some(record.lsn);
         record.lsn += random.u64(64..320);
         record.ts_ms += i64::from(number.is_multiple_of(10));

@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Sizes;
-use super::sink::{LOOK_EVERY, Sunk, TABLE, WRITTEN_WITHIN, check, sink, write_backlog};
+use super::sink::{LOOK_EVERY, Sunk, TABLE, WRITTEN_WITHIN, check, number, sink, write_backlog};
 use crate::bench::{Bench, JdbcSink};
 use crate::load::PARTITIONS;
 use crate::report::Report;
@@ -87,7 +87,7 @@ pub(super) fn compare(
 /// Registers the schema of the deltas as the processor does; gives its id.
 fn register(schemas_url: &str, topic: &str) -> Result<u32> {
     let url = format!("{schemas_url}/subjects/{topic}-value/versions");
-    let schema = json!({ "schemaType": "AVRO", "schema": schemas::delta::AVRO_SCHEMA });
+    let schema = json!({ "schemaType": "AVRO", "schema": schemas::delta::avro_schema(schemas::GoodType::Integer) });
     let mut response = ureq::post(&url).send_json(schema).context("the registry does not take the schema")?;
     let registered: Value = response.body_mut().read_json()?;
     let id = registered.get("id").and_then(Value::as_u64).with_context(|| format!("no id in {registered}"))?;
@@ -176,7 +176,7 @@ fn first_rows(connect: &Connect, name: &str, sql: &Sql) -> Result<(Instant, u64)
 fn wait_all(connect: &Connect, name: &str, sql: &Sql, deltas: &[StockDelta]) -> Result<()> {
     let partitions = NonZeroU32::new(PARTITIONS.unsigned_abs()).context("no partitions")?;
     let last: BTreeMap<_, i64> =
-        deltas.iter().map(|delta| (partition_for_good(delta.good_id, partitions), delta.good_id)).collect();
+        deltas.iter().map(|delta| (partition_for_good(&delta.good_id, partitions), number(delta))).collect();
     let goods: Vec<String> = last.values().map(i64::to_string).collect();
     let there = format!("SELECT count(*) FROM {JDBC_TABLE} WHERE good_id IN ({})", goods.join(","));
     let all = u64::try_from(goods.len())?;

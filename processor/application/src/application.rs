@@ -11,7 +11,7 @@ use schemas::{DecodeError, StockDelta};
 
 use crate::epochs::Epochs;
 use crate::errors::unreadable;
-use crate::movements::{Movements, sum_key};
+use crate::movements::Movements;
 use crate::observer::{ApplicationObserver, Counts, Event, Pending};
 use crate::partitions::Partitions;
 use crate::registry::{NoRegistry, Schemas};
@@ -75,8 +75,8 @@ impl<O: ApplicationObserver> StockApplication<O> {
 impl<O: ApplicationObserver> Application for StockApplication<O> {
     fn started(&mut self, partition: StatePartition, state: &dyn PartitionStore) -> Result<(), Failure> {
         match partition.stage {
-            SOURCE => self.partitions.start(partition.partition, state),
-            _ => self.movements.start(partition.partition, state),
+            SOURCE => self.partitions.start(partition.partition, state, self.settings.good_type()),
+            _ => self.movements.start(partition.partition, state, self.settings.good_type()),
         }
     }
 
@@ -186,14 +186,15 @@ impl<O: ApplicationObserver> StockApplication<O> {
         debug_assert_eq!(partition.stage, MOVEMENTS);
         let key = record.key.unwrap_or_default();
         let Some(value) = record.value else {
-            changes.insert(&sum_key(StockDelta::decode_key(key)?), None);
+            let good_id = StockDelta::decode_key(key, self.settings.good_type())?;
+            changes.insert(self.movements.store_key(&good_id), None);
             return Ok(());
         };
         let StockDelta { good_id, remains, transactions, version, epoch, .. } = StockDelta::decode(key, value)?;
         self.movements.note_epoch(partition.partition, epoch);
         let mut value = Vec::with_capacity(Sum::ENCODED_BYTES);
         Sum { remains, transactions, version, epoch }.encode(&mut value);
-        changes.insert(&sum_key(good_id), Some(&value));
+        changes.insert(self.movements.store_key(&good_id), Some(&value));
         Ok(())
     }
 }

@@ -3,9 +3,9 @@
 use processor_core::{Damaged, SumOverflow};
 use processor_engine::cluster::Record;
 use processor_engine::{Failure, StatePartition, Stop};
-use schemas::DecodeError;
 use schemas::debezium::KeyEncoding;
 use schemas::delta::BeyondAvro;
+use schemas::{DecodeError, GoodId, GoodType};
 
 use crate::registry::SchemaMissing;
 
@@ -58,6 +58,19 @@ pub(crate) fn key_encoding_changed(
     )
 }
 
+/// Goods of one type have state, and the other is asked for. Goods of both types have the same record keys: a compacted
+/// topic would keep only one of the two.
+pub(crate) fn good_type_changed(place: &str, known: GoodType, wanted: GoodType) -> Failure {
+    Failure::stop(
+        "GOOD_TYPE_CHANGED",
+        format!("{place} has goods of type {known}, and --good-type is {wanted}"),
+        format!(
+            "give --good-type {known}; if the goods of the source are of type {wanted} now, start with a new topic prefix \
+             and application id, as for a rebuild"
+        ),
+    )
+}
+
 /// A record in a registry's wire format whose schema is not at hand. Not known *yet* is no reason to stop and none to
 /// set the record aside: it is read again later.
 pub(crate) fn schema_missing(topic: &str, record: &Record<'_>, id: u32, missing: SchemaMissing) -> Failure {
@@ -74,7 +87,7 @@ pub(crate) fn schema_missing(topic: &str, record: &Record<'_>, id: u32, missing:
 }
 
 /// A movement lies where its good does not belong.
-pub(crate) fn misplaced(topic: &str, record: &Record<'_>, good_id: i64, expected: i32) -> Failure {
+pub(crate) fn misplaced(topic: &str, record: &Record<'_>, good_id: &GoodId, expected: i32) -> Failure {
     Failure::stop(
         "MOVEMENT_MISPLACED",
         format!(
@@ -87,7 +100,7 @@ pub(crate) fn misplaced(topic: &str, record: &Record<'_>, good_id: i64, expected
 }
 
 /// See [`SumOverflow`].
-pub(crate) fn overflow(good_id: i64, error: SumOverflow) -> Failure {
+pub(crate) fn overflow(good_id: &GoodId, error: SumOverflow) -> Failure {
     Failure::stop(
         "SUM_OVERFLOW",
         format!("good {good_id}: {error}"),
@@ -96,7 +109,7 @@ pub(crate) fn overflow(good_id: i64, error: SumOverflow) -> Failure {
 }
 
 /// The same within one transaction's coalescing.
-pub(crate) fn coalescing_overflow(good_id: i64) -> Failure {
+pub(crate) fn coalescing_overflow(good_id: &GoodId) -> Failure {
     Failure::stop(
         "SUM_OVERFLOW",
         format!("good {good_id}: the movements of one transaction leave the range of their sum"),
@@ -105,7 +118,7 @@ pub(crate) fn coalescing_overflow(good_id: i64) -> Failure {
 }
 
 /// A stock delta that Avro has no room for.
-pub(crate) fn beyond_avro(good_id: i64, error: BeyondAvro) -> Failure {
+pub(crate) fn beyond_avro(good_id: &GoodId, error: BeyondAvro) -> Failure {
     Failure::stop(
         "SUM_OVERFLOW",
         format!("good {good_id}: {error}"),

@@ -12,10 +12,10 @@ use processor_engine::cluster::{NewRecord, Record};
 use processor_engine::transaction::StateChange;
 use processor_engine::{Failure, PartitionStore, StatePartition, TopicPartition, Transaction};
 use schemas::partitioner::partition_for_good;
-use schemas::{DecodeError, Movement, StockDelta};
+use schemas::{DecodeError, GoodId, GoodType, Movement, StockDelta};
 
 use crate::application::StockApplication;
-use crate::errors::{beyond_avro, coalescing_overflow, damaged, misplaced, overflow, unreadable};
+use crate::errors::{beyond_avro, coalescing_overflow, damaged, good_type_changed, misplaced, overflow, unreadable};
 use crate::observer::ApplicationObserver;
 use crate::wiring::{MOVEMENTS, OutputFormat, Wiring};
 
@@ -23,9 +23,9 @@ use crate::wiring::{MOVEMENTS, OutputFormat, Wiring};
 #[derive(Debug, Default)]
 pub(crate) struct Movements {
     output: OutputFormat,
-    by_good: HashMap<i64, Net>,
+    by_good: HashMap<GoodId, Net>,
     /// One good of each movements partition read in this transaction, for [`StockApplication::mark_cancelled`].
-    read: BTreeMap<i32, i64>,
+    read: BTreeMap<i32, GoodId>,
     /// The epoch of each output partition that has one. It is a field of every sum, so it needs no place of its own
     /// in the state (and every state change is a record on the public output topic: a row of its own would be seen).
     epochs: BTreeMap<i32, u64>,
@@ -34,6 +34,7 @@ pub(crate) struct Movements {
     announced: BTreeMap<i32, u64>,
     /// Partitions whose epoch began in the open transaction.
     new_epochs: Vec<i32>,
+    store_key: Vec<u8>,
     value: Vec<u8>,
     key: Vec<u8>,
     json: Vec<u8>,
@@ -45,9 +46,29 @@ struct Net {
     transactions: i64,
 }
 
-/// Key of a good's sum in the store: big-endian with the sign flipped, so that bytes sort as numbers do.
-pub(crate) fn sum_key(good_id: i64) -> [u8; 8] {
-    (good_id.cast_unsigned() ^ (1 << 63)).to_be_bytes()
+/// Length of the store's key of an integer good's sum; that of a text is never so long.
+const INTEGER_KEY_BYTES: usize = 8;
+/// What follows a text in the store's key: no text contains it.
+const TEXT_END: u8 = 0xff;
+
+/// Appends the key of a good's sum in the store: an integer big-endian with the sign flipped, so that bytes sort as
+/// numbers do; a text with its end marked, twice where it would otherwise be as long as an integer.
+fn push_sum_key(good_id: &GoodId, out: &mut Vec<u8>) {
+    match good_id {
+        GoodId::Integer(value) => out.extend_from_slice(&(value.cast_unsigned() ^ (1 << 63)).to_be_bytes()),
+        GoodId::Text(text) => {
+            out.extend_from_slice(text.as_bytes());
+            out.push(TEXT_END);
+            if text.len() + 1 == INTEGER_KEY_BYTES {
+                out.push(TEXT_END);
+            }
+        }
+    }
+}
+
+/// Of which type the good is whose sum has this key in the store.
+fn good_type_of_sum(store_key: &[u8]) -> GoodType {
+    if store_key.len() == INTEGER_KEY_BYTES { GoodType::Integer } else { GoodType::Text }
 }
 
 impl Movements {
@@ -58,28 +79,42 @@ impl Movements {
 
     /// Coalesces a movement into the open transaction.
     pub(crate) fn add(&mut self, movement: &Movement) -> Result<(), Failure> {
-        let net = self.by_good.entry(movement.good_id).or_default();
+        let net = self.by_good.entry(movement.good_id.clone()).or_default();
         let delta = net.delta.checked_add(movement.delta);
         let transactions = net.transactions.checked_add(movement.transactions);
         let (Some(delta), Some(transactions)) = (delta, transactions) else {
-            return Err(coalescing_overflow(movement.good_id));
+            return Err(coalescing_overflow(&movement.good_id));
         };
         *net = Net { delta, transactions };
         Ok(())
     }
 
-    /// Finds the epoch of a restored output partition in any of its sums.
-    pub(crate) fn start(&mut self, partition: i32, state: &dyn PartitionStore) -> Result<(), Failure> {
+    /// Finds the epoch of a restored output partition in any of its sums, whose goods must be of this type.
+    pub(crate) fn start(
+        &mut self,
+        partition: i32,
+        state: &dyn PartitionStore,
+        good_type: GoodType,
+    ) -> Result<(), Failure> {
         let mut found = Ok(None);
-        state.scan(None, &mut |_, value| {
-            found = Sum::decode(value).map(|sum| Some(sum.epoch));
+        state.scan(None, &mut |key, value| {
+            found = Sum::decode(value).map(|sum| Some((sum.epoch, good_type_of_sum(key))));
             false
         })?;
         let state_partition = StatePartition { stage: MOVEMENTS, partition };
-        if let Some(epoch) = found.map_err(|error| damaged(state_partition, error))? {
-            self.note_epoch(partition, epoch);
+        let Some((epoch, known)) = found.map_err(|error| damaged(state_partition, error))? else { return Ok(()) };
+        if known != good_type {
+            return Err(good_type_changed(&format!("the state of movements partition {partition}"), known, good_type));
         }
+        self.note_epoch(partition, epoch);
         Ok(())
+    }
+
+    /// The key of a good's sum in the store.
+    pub(crate) fn store_key(&mut self, good_id: &GoodId) -> &[u8] {
+        self.store_key.clear();
+        push_sum_key(good_id, &mut self.store_key);
+        &self.store_key
     }
 
     /// Notes an epoch seen while restoring; the newest counts.
@@ -138,23 +173,23 @@ impl Movements {
         &mut self,
         transaction: &mut dyn Transaction,
         partition: i32,
-        good_id: i64,
+        good_id: GoodId,
         net: Net,
     ) -> Result<(), Failure> {
         let epoch = self.epoch(partition, transaction.now_ms());
         let partition = StatePartition { stage: MOVEMENTS, partition };
-        let store_key = sum_key(good_id);
-        let stored = transaction.get(partition, &store_key, &mut self.value)?;
+        self.store_key(&good_id);
+        let stored = transaction.get(partition, &self.store_key, &mut self.value)?;
         let before = if stored {
             Sum::decode(&self.value).map_err(|error| damaged(partition, error))?
         } else {
             Sum { epoch, ..Sum::default() }
         };
         let Net { delta, transactions } = net;
-        let sum = before.apply(delta, transactions).map_err(|error| overflow(good_id, error))?;
+        let sum = before.apply(delta, transactions).map_err(|error| overflow(&good_id, error))?;
         let Sum { remains, transactions, version, epoch } = sum;
         let record = StockDelta { good_id, delta, remains, transactions, version, epoch };
-        let Self { output, value, key, json: written, .. } = self;
+        let Self { output, store_key, value, key, json: written, .. } = self;
         value.clear();
         key.clear();
         written.clear();
@@ -163,11 +198,11 @@ impl Movements {
         match output {
             OutputFormat::Json => record.encode(written),
             OutputFormat::Avro { schema_id } => {
-                record.encode_avro(*schema_id, written).map_err(|error| beyond_avro(good_id, error))?;
+                record.encode_avro(*schema_id, written).map_err(|error| beyond_avro(&record.good_id, error))?;
             }
         }
         let change =
-            StateChange { key: &store_key, value: Some(value), changelog_key: key, changelog_value: Some(written) };
+            StateChange { key: store_key, value: Some(value), changelog_key: key, changelog_value: Some(written) };
         transaction.put_marked(partition, &change)
     }
 
@@ -191,23 +226,28 @@ impl<O: ApplicationObserver> StockApplication<O> {
             _ => Err(DecodeError::Malformed { record: "movement", detail: "no key or no value".into() }),
         };
         let movement = decoded.map_err(|error| unreadable(TOPIC, record, &error))?;
-        let expected = partition_for_good(movement.good_id, self.settings.movements_partitions);
+        let (known, wanted) = (movement.good_id.good_type(), self.settings.good_type());
+        if known != wanted {
+            let place = format!("{TOPIC} partition {} offset {}", record.source.partition, record.offset);
+            return Err(good_type_changed(&place, known, wanted));
+        }
+        let expected = partition_for_good(&movement.good_id, self.settings.movements_partitions);
         if expected != partition.partition {
-            return Err(misplaced(TOPIC, record, movement.good_id, expected));
+            return Err(misplaced(TOPIC, record, &movement.good_id, expected));
         }
         self.counts.received_movements += 1;
-        self.movements.read.entry(partition.partition).or_insert(movement.good_id);
+        self.movements.read.entry(partition.partition).or_insert_with(|| movement.good_id.clone());
         self.movements.add(&movement)
     }
 
     /// Writes everything that was coalesced: sums that are here now, movements for the others.
     pub(crate) fn complete_movements(&mut self, transaction: &mut dyn Transaction) -> Result<(), Failure> {
-        let moved = |(_, net): &(i64, Net)| net.delta != 0 || net.transactions != 0;
-        let mut goods: Vec<(i64, Net)> = self.movements.by_good.drain().filter(moved).collect();
+        let moved = |(_, net): &(GoodId, Net)| net.delta != 0 || net.transactions != 0;
+        let mut goods: Vec<(GoodId, Net)> = self.movements.by_good.drain().filter(moved).collect();
         // Sorted: the same transaction writes the same records in the same order, and neighbours in the store together.
-        goods.sort_unstable_by_key(|(good_id, _)| *good_id);
+        goods.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         for (good_id, net) in goods {
-            let partition = partition_for_good(good_id, self.settings.movements_partitions);
+            let partition = partition_for_good(&good_id, self.settings.movements_partitions);
             if transaction.is_running(StatePartition { stage: MOVEMENTS, partition }) {
                 self.movements.read.remove(&partition);
                 self.movements.sum(transaction, partition, good_id, net)?;

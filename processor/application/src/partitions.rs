@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use processor_core::Partition;
 use processor_engine::{Failure, PartitionStore};
+use schemas::GoodType;
 use schemas::changelog::PARTITION_KEY;
 
-use crate::errors::damaged_partition;
+use crate::errors::{damaged_partition, good_type_changed};
 
 /// Key of a partition's record, in the store as in the changelog. Rows have keys of 16 bytes, so it cannot be one.
 pub(crate) const PARTITION_STORE_KEY: &[u8] = PARTITION_KEY.as_bytes();
@@ -32,14 +33,23 @@ pub(crate) struct Partitions {
 }
 
 impl Partitions {
-    /// Reads a partition's record; a partition without one begins with nothing.
-    pub(crate) fn start(&mut self, partition: i32, state: &dyn PartitionStore) -> Result<(), Failure> {
+    /// Reads a partition's record; a partition without one begins with nothing. Its goods must be of this type.
+    pub(crate) fn start(
+        &mut self,
+        partition: i32,
+        state: &dyn PartitionStore,
+        good_type: GoodType,
+    ) -> Result<(), Failure> {
         let mut value = Vec::new();
         let record = if state.get(PARTITION_STORE_KEY, &mut value)? {
             Partition::decode(&value).map_err(|error| damaged_partition(partition, &error))?
         } else {
-            Partition::default()
+            Partition::with_goods(good_type)
         };
+        if record.good_type() != good_type {
+            let place = format!("the state of source partition {partition}");
+            return Err(good_type_changed(&place, record.good_type(), good_type));
+        }
         self.running.insert(partition, Cached { record, ..Cached::default() });
         Ok(())
     }

@@ -7,8 +7,8 @@ use std::num::NonZeroU32;
 
 use processor_core::{ChunkLimits, SweepPolicy};
 use processor_engine::{StageSpec, TopicIndex, Topology, topology::Stage};
-use schemas::Topics;
 use schemas::debezium::Decoder;
+use schemas::{GoodType, Topics};
 
 /// The first step: change events → state of each id → movements.
 pub const SOURCE: Stage = Stage(0);
@@ -114,6 +114,11 @@ pub enum OutputFormat {
 }
 
 impl Settings {
+    /// Of which type the goods are.
+    pub fn good_type(&self) -> GoodType {
+        self.decoder.columns.good_type()
+    }
+
     /// 1 MiB: a row of this table has below 1 KiB, and a broker's default limit is 1 MiB too.
     pub const DEFAULT_MAX_VALUE_BYTES: usize = 1 << 20;
 

@@ -1,4 +1,4 @@
-//! Variable-length integers of the store's values.
+//! Variable-length integers and texts of the store's values.
 //!
 //! Owns the byte form only: LEB128, signed numbers zigzagged. Rows are millions, and most of their numbers are small
 //! or close to each other, so that a row takes about 20 bytes instead of 50. JSON stays where people read (changelog).
@@ -29,6 +29,21 @@ pub(crate) fn push(out: &mut Vec<u8>, mut value: u64) {
 /// Appends a signed integer: small magnitudes are short.
 pub(crate) fn push_signed(out: &mut Vec<u8>, value: i64) {
     push(out, ((value << 1) ^ (value >> 63)).cast_unsigned());
+}
+
+/// Appends a text, its length before it.
+pub(crate) fn push_text(out: &mut Vec<u8>, text: &str) {
+    // No text in memory is longer than a u64 counts.
+    push(out, u64::try_from(text.len()).unwrap_or(u64::MAX));
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Takes a text off the front.
+pub(crate) fn take_text<'a>(input: &mut &'a [u8]) -> Option<&'a str> {
+    let length = usize::try_from(take(input)?).ok()?;
+    let (text, rest) = input.split_at_checked(length)?;
+    *input = rest;
+    std::str::from_utf8(text).ok()
 }
 
 /// Takes an unsigned integer off the front.
@@ -63,15 +78,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_integer_survives_the_round_trip(unsigned: u64, signed: i64) {
+        fn everything_survives_the_round_trip(unsigned: u64, signed: i64, text: String) {
             let mut out = Vec::new();
+            push_text(&mut out, &text);
             push(&mut out, unsigned);
             push_signed(&mut out, signed);
             let mut rest = out.as_slice();
+            prop_assert_eq!(take_text(&mut rest), Some(text.as_str()));
             prop_assert_eq!(take(&mut rest), Some(unsigned));
             prop_assert_eq!(take_signed(&mut rest), Some(signed));
             prop_assert!(rest.is_empty());
         }
+    }
+
+    #[test]
+    fn a_text_that_breaks_off_or_is_none_is_refused() {
+        assert_eq!(take_text(&mut &[3, b'a', b'b'][..]), None);
+        assert_eq!(take_text(&mut &[1, 0xff][..]), None);
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! An input partition's own record: its generations, its sweep, and the form its keys are written in.
+//! An input partition's own record: its generations, its sweep, the form its keys are written in, and the type of goods.
 //!
 //! State like any other: kept in the store and, under the key `#partition`, in the changelog, as JSON (`"format":1`)
 //! so that an operator can read it there. Owns that format and the bookkeeping; the decisions are in [`crate::rule`]
 //! and [`crate::sweep`].
 
-use schemas::DecodeError;
 use schemas::debezium::{ChangeOperation, KeyEncoding, RowChange, Snapshot};
+use schemas::{DecodeError, GoodType};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -18,6 +18,7 @@ const FORMAT: u64 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Partition {
     pub(crate) key_encoding: Option<KeyEncoding>,
+    pub(crate) good_type: GoodType,
     pub(crate) generations: Generations,
     pub(crate) swept: u64,
     pub(crate) sweep: Option<Sweep>,
@@ -70,6 +71,9 @@ pub enum KeyEncodingCheck {
 struct Wire {
     format: u64,
     key_encoding: Option<KeyEncoding>,
+    /// Absent in the records of most, and in those of before there were others than integers.
+    #[serde(default, skip_serializing_if = "is_integer")]
+    good_type: GoodType,
     before_snapshots: u64,
     generations: Vec<Generation>,
     swept: u64,
@@ -80,6 +84,11 @@ struct Wire {
     caught_up: bool,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_integer(good_type: &GoodType) -> bool {
+    *good_type == GoodType::Integer
+}
+
 /// Read first, so that a newer format is called newer and not malformed.
 #[derive(Deserialize)]
 struct FormatOnly {
@@ -87,6 +96,16 @@ struct FormatOnly {
 }
 
 impl Partition {
+    /// A partition of which nothing is known but of which type its goods are.
+    pub fn with_goods(good_type: GoodType) -> Self {
+        Self { good_type, ..Self::default() }
+    }
+
+    /// Of which type the goods of all its rows are.
+    pub fn good_type(&self) -> GoodType {
+        self.good_type
+    }
+
     /// The generations known here.
     pub fn generations(&self) -> &Generations {
         &self.generations
@@ -158,6 +177,7 @@ impl Partition {
         let wire = Wire {
             format: FORMAT,
             key_encoding: self.key_encoding,
+            good_type: self.good_type,
             before_snapshots: self.generations.before_snapshots,
             generations: self.generations.known.clone(),
             swept: self.swept,
@@ -184,6 +204,7 @@ impl Partition {
         let wire: Wire = serde_json::from_slice(value).map_err(malformed)?;
         Ok(Self {
             key_encoding: wire.key_encoding,
+            good_type: wire.good_type,
             generations: Generations { before_snapshots: wire.before_snapshots, known: wire.generations },
             swept: wire.swept,
             sweep: wire.sweep,

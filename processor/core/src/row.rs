@@ -3,12 +3,12 @@
 //! Owns the row's two forms: a compact binary value in the store and the JSON record in the changelog. Knows no
 //! order: which of two positions is newer depends on the partition's [`crate::Generations`].
 
-use schemas::{Content, DecodeError, TransactionRecord};
+use schemas::{Content, DecodeError, GoodId, TransactionRecord};
 
-use crate::encoding::{Damaged, push, push_signed, take, take_signed};
+use crate::encoding::{Damaged, push, push_signed, push_text, take, take_signed, take_text};
 
 /// The state of one transaction id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     /// What the row contributes now. `None` is a marker: deleted, or seen only in events that had to be refused. It
     /// is kept so that older events, should they come again, are recognised.
@@ -28,31 +28,46 @@ pub struct Row {
     pub incremental_ts_ms: Option<i64>,
 }
 
-/// High four bits of the first byte: version of the encoding.
+/// High four bits of the first byte: version of the encoding. Rows of integer goods, which are most.
 const VERSION: u8 = 0x10;
+/// Rows that need more flags, in a second byte.
+const VERSION_EXTENDED: u8 = 0x20;
 const HAS_CONTENT: u8 = 1;
 const STREAMING: u8 = 2;
 const HAS_COMMIT_LSN: u8 = 4;
 const HAS_INCREMENTAL: u8 = 8;
+/// In the second byte: the good is a text.
+const TEXT_GOOD: u8 = 1;
 
 impl Row {
-    /// Appends the value kept in the store: a version and flag byte, then variable-length integers. Generation and
-    /// commit lsn are written as distances from the lsn, where they are short.
+    /// Appends the value kept in the store: a version and flag byte, a second one for what only some rows have, then
+    /// variable-length integers, and a text with its length before it. Generation and commit lsn are written as
+    /// distances from the lsn, where they are short.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        let more = match &self.content {
+            Some(Content { good_id: GoodId::Text(_), .. }) => TEXT_GOOD,
+            _ => 0,
+        };
         out.push(
-            VERSION
+            if more == 0 { VERSION } else { VERSION_EXTENDED }
                 | flag(self.content.is_some(), HAS_CONTENT)
                 | flag(self.streaming, STREAMING)
                 | flag(self.commit_lsn.is_some(), HAS_COMMIT_LSN)
                 | flag(self.incremental_ts_ms.is_some(), HAS_INCREMENTAL),
         );
+        if more != 0 {
+            out.push(more);
+        }
         push(out, self.lsn);
         push_signed(out, self.lsn.wrapping_sub(self.generation).cast_signed());
         push_signed(out, self.ts_ms);
-        if let Some(content) = self.content {
-            push_signed(out, content.good_id);
-            push_signed(out, content.pieces);
+        if let Some(Content { good_id, pieces }) = &self.content {
+            match good_id {
+                GoodId::Integer(value) => push_signed(out, *value),
+                GoodId::Text(text) => push_text(out, text),
+            }
+            push_signed(out, *pieces);
         }
         if let Some(commit_lsn) = self.commit_lsn {
             push_signed(out, self.lsn.wrapping_sub(commit_lsn).cast_signed());
@@ -72,16 +87,27 @@ impl Row {
 
     fn parse(value: &[u8]) -> Option<Self> {
         let (&first, mut rest) = value.split_first()?;
-        if first & 0xf0 != VERSION {
-            return None;
-        }
         let input = &mut rest;
+        let more = match first & 0xf0 {
+            VERSION => 0,
+            VERSION_EXTENDED => {
+                let (more, after) = input.split_first()?;
+                *input = after;
+                *more
+            }
+            _ => return None,
+        };
+        let good: fn(&mut &[u8]) -> Option<GoodId> = match more {
+            0 => |input| take_signed(input).map(GoodId::Integer),
+            TEXT_GOOD => |input| GoodId::from_text(take_text(input)?).ok(),
+            _ => return None,
+        };
         let lsn = take(input)?;
         let generation = lsn.wrapping_sub(take_signed(input)?.cast_unsigned());
         let ts_ms = take_signed(input)?;
         let content = match first & HAS_CONTENT {
             0 => None,
-            _ => Some(Content { good_id: take_signed(input)?, pieces: take_signed(input)? }),
+            _ => Some(Content { good_id: good(input)?, pieces: take_signed(input)? }),
         };
         let commit_lsn = match first & HAS_COMMIT_LSN {
             0 => None,
@@ -100,7 +126,7 @@ impl Row {
 impl Row {
     /// Appends the value of the row's changelog record.
     pub fn encode_changelog(&self, out: &mut Vec<u8>) {
-        let Self { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms } = *self;
+        let Self { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms } = self.clone();
         TransactionRecord { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms }.encode(out);
     }
 

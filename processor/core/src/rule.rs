@@ -11,7 +11,7 @@
 use std::cmp::Ordering;
 
 use schemas::debezium::{ChangeOperation, RowChange, Snapshot};
-use schemas::{Content, Movement, Reason, Rejection};
+use schemas::{Content, GoodId, Movement, Reason, Rejection};
 
 use crate::partition::{Partition, full_snapshot};
 use crate::row::Row;
@@ -66,7 +66,7 @@ pub fn apply(partition: &mut Partition, stored: Option<&Row>, change: &RowChange
     partition.learn(change);
     let decision = decide(partition, stored, change);
     if let Some(row) = &decision.row {
-        let live_in = |row: &Row| row.content.map(|_| row.generation);
+        let live_in = |row: &Row| row.content.as_ref().map(|_| row.generation);
         partition.generations.count(stored.and_then(live_in), live_in(row));
     }
     decision
@@ -155,7 +155,7 @@ fn incremental(partition: &Partition, stored: Option<&Row>, change: &RowChange) 
         ts_ms: change.source.ts_ms,
         incremental_ts_ms: None,
     };
-    let base = stored.copied().unwrap_or(new);
+    let base = stored.cloned().unwrap_or(new);
     let row = Row {
         content,
         commit_lsn: change.source.commit_lsn.or(base.commit_lsn),
@@ -181,8 +181,8 @@ fn was_read_before(change: &RowChange, stored: &Row) -> bool {
 fn contribution(stored: Option<&Row>, change: &RowChange) -> (Option<Content>, Option<Rejection>) {
     match &change.content {
         None => (None, None),
-        Some(Ok(content)) => (Some(*content), None),
-        Some(Err(rejection)) => (stored.and_then(|row| row.content), Some(rejection.clone())),
+        Some(Ok(content)) => (Some(content.clone()), None),
+        Some(Err(rejection)) => (stored.and_then(|row| row.content.clone()), Some(rejection.clone())),
     }
 }
 
@@ -215,8 +215,8 @@ fn announcement(partition: &Partition, change: &RowChange) -> Option<SnapshotCom
 
 fn replaced(stored: Option<&Row>, row: Row, refusal: Option<Rejection>) -> Decision {
     Decision {
+        movements: movements(stored.and_then(|row| row.content.as_ref()), row.content.as_ref()),
         row: Some(row),
-        movements: movements(stored.and_then(|row| row.content), row.content),
         outcome: refusal.map_or(Outcome::Applied, Outcome::Refused),
         announce: None,
     }
@@ -231,15 +231,16 @@ fn refused(rejection: Rejection) -> Decision {
 }
 
 /// New contribution minus old one.
-pub(crate) fn movements(old: Option<Content>, new: Option<Content>) -> [Option<Movement>; 2] {
-    let remove = |old: Content| Movement { good_id: old.good_id, delta: -i128::from(old.pieces), transactions: -1 };
-    let add = |new: Content| Movement { good_id: new.good_id, delta: i128::from(new.pieces), transactions: 1 };
+pub(crate) fn movements(old: Option<&Content>, new: Option<&Content>) -> [Option<Movement>; 2] {
+    let movement = |good_id: &GoodId, delta, transactions| Movement { good_id: good_id.clone(), delta, transactions };
+    let remove = |old: &Content| movement(&old.good_id, -i128::from(old.pieces), -1);
+    let add = |new: &Content| movement(&new.good_id, i128::from(new.pieces), 1);
     match (old, new) {
         (None, None) => [None, None],
         (Some(old), Some(new)) if old == new => [None, None],
         (Some(old), Some(new)) if old.good_id == new.good_id => {
             let delta = i128::from(new.pieces) - i128::from(old.pieces);
-            [Some(Movement { good_id: new.good_id, delta, transactions: 0 }), None]
+            [Some(movement(&new.good_id, delta, 0)), None]
         }
         (old, new) => [old.map(remove), new.map(add)],
     }

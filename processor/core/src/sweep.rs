@@ -72,7 +72,7 @@ pub enum Approval {
 }
 
 /// What a sweep does with a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
     /// In the swept generation or a newer one.
     Stays,
@@ -83,7 +83,7 @@ pub enum Fate {
 }
 
 /// A row's fate, put into effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settled {
     /// What to do with the row.
     pub fate: Fate,
@@ -235,7 +235,7 @@ impl Partition {
             return Fate::Stays;
         }
         if self.generations.get(sweep.generation).is_some_and(|swept| touched_after(row, swept)) {
-            return Fate::Lifted(Row { generation: sweep.generation, ..*row });
+            return Fate::Lifted(Row { generation: sweep.generation, ..row.clone() });
         }
         Fate::Gone
     }
@@ -243,7 +243,7 @@ impl Partition {
     /// Decides a candidate's fate and keeps the books. `row` as it stands now, own writes of the transaction included.
     pub fn settle(&mut self, row: &Row) -> Settled {
         let fate = self.fate(row);
-        let live_in = row.content.map(|_| row.generation);
+        let live_in = row.content.as_ref().map(|_| row.generation);
         let Some(sweep) = &mut self.sweep else { return Settled { fate, movement: None } };
         let mut movement = None;
         match &fate {
@@ -258,7 +258,7 @@ impl Partition {
                     None => sweep.markers += 1,
                 }
                 self.generations.count(live_in, None);
-                [movement, _] = movements(row.content, None);
+                [movement, _] = movements(row.content.as_ref(), None);
             }
         }
         Settled { fate, movement }

@@ -6,6 +6,8 @@
 use std::thread;
 use std::time::Duration;
 
+use schemas::GoodType;
+use schemas::delta::avro_schema;
 use service::configuration::SchemaRegistry;
 use service::{Coded, Shutdown};
 
@@ -17,7 +19,12 @@ const PAUSE: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// `SCHEMA_REGISTRY_MISSING` without a registry, `SCHEMA_NOT_REGISTERED` when it refuses.
-pub fn register_deltas(settings: &SchemaRegistry, topic: &str, shutdown: &Shutdown) -> Result<Option<u32>, Coded> {
+pub fn register_deltas(
+    settings: &SchemaRegistry,
+    topic: &str,
+    good_type: GoodType,
+    shutdown: &Shutdown,
+) -> Result<Option<u32>, Coded> {
     let Some(access) = settings.access()? else {
         let what = "--output-format is avro, and no registry is configured for its schema";
         return Err(Coded::usage(
@@ -29,7 +36,7 @@ pub fn register_deltas(settings: &SchemaRegistry, topic: &str, shutdown: &Shutdo
     let client = RegistryClient::new(&access)?;
     let subject = format!("{topic}-value");
     while !shutdown.requested() {
-        let said = match client.register(&subject, schemas::delta::AVRO_SCHEMA) {
+        let said = match client.register(&subject, avro_schema(good_type)) {
             Ok(id) => {
                 tracing::info!(subject, id, "the schema of the stock deltas is registered");
                 return Ok(Some(id));

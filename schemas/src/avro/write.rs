@@ -13,6 +13,13 @@ pub(crate) fn long(out: &mut Vec<u8>, value: i64) {
     }
 }
 
+/// Appends a text, its length before it.
+pub(crate) fn text(out: &mut Vec<u8>, text: &str) {
+    // No text in memory is longer than an i64 counts.
+    long(out, i64::try_from(text.len()).unwrap_or_default());
+    out.extend_from_slice(text.as_bytes());
+}
+
 /// Appends a decimal of scale 0: two's complement in as few bytes as hold it, with their number before them.
 pub(crate) fn decimal(out: &mut Vec<u8>, value: i128) {
     let bytes = value.to_be_bytes();

@@ -1,4 +1,4 @@
-//! What the columns of the source table are called, and what its two operations are.
+//! What the columns of the source table are called, what its two operations are, and of which type its goods.
 //!
 //! Owns the names, checked once: plain enough to stand in JSON unescaped, so that readers compare them as they are
 //! written. Never says what a value means.
@@ -6,13 +6,14 @@
 use std::fmt;
 
 use super::key::{Family, KeyEncoding};
+use crate::GoodType;
 
 /// Names as an operator gives them; the default is the table of this project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
     /// Column of the row's id, a uuid; the record key consists of it.
     pub id: String,
-    /// Column of the good, an integer.
+    /// Column of the good.
     pub good_id: String,
     /// Column that says whether pieces came or went.
     pub operation: String,
@@ -37,10 +38,11 @@ impl Default for Names {
 #[error("{0}")]
 pub struct NamesInvalid(String);
 
-/// Checked [`Names`], ready for comparing.
+/// Checked [`Names`], ready for comparing, and the type of goods.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Columns {
     names: Names,
+    good_type: GoodType,
     /// The two operations as they stand in JSON, quotes included.
     add: String,
     remove: String,
@@ -53,7 +55,7 @@ pub struct Columns {
 pub(super) const KEY_SUFFIX: &[u8] = b"\"}";
 
 impl Columns {
-    /// Checks names.
+    /// Checks names. Goods are integers, unless [`Columns::with_goods`] says otherwise.
     ///
     /// # Errors
     /// [`NamesInvalid`] for a name that is empty or would be escaped in JSON, for two columns or two operations of one
@@ -88,8 +90,20 @@ impl Columns {
             remove: quoted(&names.remove),
             plain_key: KeyEncoding::of_template(key_prefix.as_bytes(), KEY_SUFFIX, Family::Json),
             key_prefix,
+            good_type: GoodType::default(),
             names,
         }
+    }
+
+    /// The same columns with goods of this type.
+    #[must_use]
+    pub fn with_goods(self, good_type: GoodType) -> Self {
+        Self { good_type, ..self }
+    }
+
+    /// Of which type the goods are.
+    pub fn good_type(&self) -> GoodType {
+        self.good_type
     }
 
     /// Column of the id.
@@ -136,7 +150,7 @@ impl Default for Columns {
 
 impl fmt::Debug for Columns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.names.fmt(f)
+        write!(f, "{:?}, goods: {}", self.names, self.good_type)
     }
 }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::value::{RawEnvelope, RawRow, RawSource};
 use super::{Columns, number};
 use crate::avro::{Field, Input, Layout, Malformed, Scalar};
-use crate::{Reason, Rejection};
+use crate::{GoodType, Reason, Rejection};
 
 /// What was read: texts one after the other, and where each lies.
 #[derive(Debug, Default)]
@@ -75,7 +75,7 @@ impl Envelope {
                 for (name, layout) in fields {
                     match &**name {
                         name if name == columns.id() => row.id = self.text(layout, input)?,
-                        name if name == columns.good_id() => row.good_id = self.number(layout, input)?,
+                        name if name == columns.good_id() => row.good_id = self.good(columns, layout, input)?,
                         name if name == columns.operation() => row.operation = self.text(layout, input)?,
                         name if name == columns.pcs() => row.pcs = self.number(layout, input)?,
                         _ => input.skip(layout)?,
@@ -107,6 +107,14 @@ impl Envelope {
     fn text(&mut self, layout: &Layout, input: &mut Input<'_>) -> Result<Place, Malformed> {
         let scalar = input.scalar(layout)?;
         Ok(Some(self.push(scalar)))
+    }
+
+    /// A good: where goods are texts, a text is one and no number.
+    fn good(&mut self, columns: &Columns, layout: &Layout, input: &mut Input<'_>) -> Result<Place, Malformed> {
+        match columns.good_type() {
+            GoodType::Integer => self.number(layout, input),
+            GoodType::Text => self.text(layout, input),
+        }
     }
 
     /// A column with a number in it: decimals and texts are numbers, too.

@@ -18,7 +18,7 @@ use super::{Change, Columns, Decoder, Key, Record, envelope};
 use crate::avro::{Input, Layout, Malformed};
 use crate::debezium::number::Form;
 use crate::json::parse_canonical_uuid;
-use crate::{Reason, Rejection};
+use crate::{GoodType, Reason, Rejection};
 
 pub use crate::avro::UnusableSchema;
 
@@ -84,7 +84,12 @@ impl WriterSchema {
             let column = row.and_then(|row| property(&schema, row, column, &mut LOOKS.clone()));
             column.map_or(Form::AsWritten, |column| form(&schema, column, &mut LOOKS.clone()))
         };
-        Ok(Self(Kind::Json(Forms { good_id: form(columns.good_id()), pcs: form(columns.pcs()) })))
+        // Where goods are texts, a text is one and no number.
+        let good_id = match (columns.good_type(), form(columns.good_id())) {
+            (GoodType::Text, Form::Text) => Form::AsWritten,
+            (_, form) => form,
+        };
+        Ok(Self(Kind::Json(Forms { good_id, pcs: form(columns.pcs()) })))
     }
 }
 

@@ -5,6 +5,8 @@
 //! content, so that the processor can mark the id as seen (a sweep must not remove a row that exists); when not even
 //! that, the whole value is refused.
 
+use std::borrow::Cow;
+
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -12,7 +14,7 @@ use super::number::{self, Integer};
 use super::{Columns, Decoder, plain, row};
 use crate::json::json_object;
 use crate::rejection::excerpt;
-use crate::{Content, Reason, Rejection};
+use crate::{Content, GoodId, GoodType, Reason, Rejection};
 
 /// What a record of the input topic says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -363,10 +365,7 @@ impl RawRow<'_> {
         let refuse = |reason, field: &str, raw: &str| {
             Err(Rejection::new(reason, format!("{field} is {}", excerpt(raw.as_bytes()))))
         };
-        let good_id = self.good_id.unwrap_or("null");
-        let Integer::Value(good_id) = number::integer(good_id) else {
-            return refuse(Reason::GoodIdInvalid, columns.good_id(), good_id);
-        };
+        let good_id = good(columns, self.good_id.unwrap_or("null"))?;
         let raw = self.pcs.unwrap_or("null");
         let pcs = match number::integer(raw) {
             Integer::Value(pcs) if pcs >= 0 => pcs,
@@ -384,6 +383,31 @@ impl RawRow<'_> {
             other => refuse(Reason::UnknownOperation, columns.operation(), other),
         }
     }
+}
+
+/// The good, of the type that the goods of this table are.
+fn good(columns: &Columns, raw: &str) -> Result<GoodId, Rejection> {
+    match columns.good_type() {
+        GoodType::Integer => match number::integer(raw) {
+            Integer::Value(value) => Ok(GoodId::Integer(value)),
+            _ => Err(no_good(columns, "no 64-bit integer", raw)),
+        },
+        GoodType::Text => {
+            let text = text(raw).ok_or_else(|| no_good(columns, "no text", raw))?;
+            GoodId::from_text(&text).map_err(|why| no_good(columns, &format!("no good, because {why}"), raw))
+        }
+    }
+}
+
+fn no_good(columns: &Columns, what: &str, raw: &str) -> Rejection {
+    let found = excerpt(raw.as_bytes());
+    Rejection::new(Reason::GoodIdInvalid, format!("{} is {what}: {found}", columns.good_id()))
+}
+
+/// What a JSON string says; `None` for any other value.
+fn text(raw: &str) -> Option<Cow<'_, str>> {
+    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') { serde_json::from_str(raw).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
 }
 
 /// That a raw JSON value is the id of the key.

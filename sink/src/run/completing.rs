@@ -86,7 +86,7 @@ impl<W: Work> Loop<W> {
             self.parts.heartbeat.beat();
             let Parts { database, topic, .. } = &mut self.parts;
             let advance = Advance { partition, from, to };
-            match database.step(async |target| target.remove_older(topic, advance, partitions, after).await) {
+            match database.step(async |target| target.remove_older(topic, advance, partitions, after.as_ref()).await) {
                 None => return Ok(()),
                 Some(Err(failure)) => return self.failed(failure),
                 Some(Ok(removed)) => {
@@ -114,7 +114,7 @@ fn hear(announced: &mut Announced, topic: &str, record: &Record<'_>) -> Result<(
     if !of_interest {
         return Ok(());
     }
-    announced
-        .hear(value)
-        .map_err(|error| Unreadable { detail: error.to_string() }.stop(topic, record.partition, record.offset))
+    announced.hear(value).map_err(|error| {
+        Unreadable::Malformed { detail: error.to_string() }.stop(topic, record.partition, record.offset)
+    })
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemas::GoodType;
 use service::Coded;
 
 use super::contradicted;
@@ -35,12 +36,18 @@ pub(super) struct Gathered<W> {
 
 impl<W: Work> Gathered<W> {
     /// Judges one record and collects it.
-    pub(super) fn take(&mut self, topic: &str, slots: &mut BTreeMap<i32, Slot>, record: &Record<'_>) -> Taken {
+    pub(super) fn take(
+        &mut self,
+        topic: &str,
+        good_type: GoodType,
+        slots: &mut BTreeMap<i32, Slot>,
+        record: &Record<'_>,
+    ) -> Taken {
         let Some(Slot::Reading(reading)) = slots.get_mut(&record.partition) else { return Taken::Passed };
-        if record.key.is_some_and(|key| key.starts_with(b"#")) {
+        if record.key.is_some_and(|key| W::is_processors_own(key, good_type)) {
             return Taken::Passed;
         }
-        let item = match W::read(record) {
+        let item = match W::read(record, good_type) {
             Ok(item) => item,
             Err(unreadable) => return Taken::Stop(unreadable.stop(topic, record.partition, record.offset)),
         };
@@ -92,7 +99,8 @@ mod tests {
 
     fn take(gathered: &mut Gathered<Deltas>, slots: &mut BTreeMap<i32, Slot>, partition: i32, offset: i64) -> Taken {
         let value = br#"{"good_id":2,"delta":1,"remains":1,"transactions":1,"version":1,"epoch":7}"#;
-        gathered.take(TOPIC, slots, &Record { partition, offset, key: Some(b"2"), value: Some(value) })
+        let record = Record { partition, offset, key: Some(b"2"), value: Some(value) };
+        gathered.take(TOPIC, GoodType::Integer, slots, &record)
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl<W: Work> Loop<W> {
         for good_id in &written.held {
             tracing::error!(
                 code = "SINK_REMAINS_TOO_LARGE",
-                good_id,
+                %good_id,
                 "the remains of the good do not fit 64 bits; its row keeps the last value that did, the true one is in \
                  remains.held_goods. To do: correct the good's transactions; its next fitting version is applied"
             );

@@ -10,6 +10,7 @@ pub mod fencing;
 pub mod formats;
 pub mod histories;
 pub mod live;
+pub mod other_goods;
 pub mod poison;
 pub mod rebuild;
 pub mod workload;

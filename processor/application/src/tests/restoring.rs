@@ -7,6 +7,8 @@ use processor_engine::cluster::NoHeaders;
 use processor_engine::mark::Progress;
 use processor_engine::{Changes, PartitionStore, StatePartition};
 
+use schemas::GoodId;
+
 use super::inputs::value;
 use super::world::{Store, World, Written, movements, record, source};
 use crate::{MOVEMENTS, SOURCE, StockApplication, Wiring};
@@ -76,8 +78,9 @@ fn the_epoch_is_found_again_in_the_restored_sums() {
     // Another good of the same output partition.
     let partition = world.log.iter().find(|it| it.target.topic == Wiring::DEFAULT.deltas).unwrap().target.partition;
     let partitions = world.application.settings().movements_partitions;
-    let other =
-        (3..1_000).find(|good| schemas::partitioner::partition_for_good(*good, partitions) == partition).unwrap();
+    let other = (3..1_000)
+        .find(|good| schemas::partitioner::partition_for_good(&GoodId::from(*good), partitions) == partition)
+        .unwrap();
     let mut open = world.begin();
     world.streamed(&mut open, 2, 11, other, 1);
     world.commit(open);

@@ -18,7 +18,7 @@ fn text(bytes: Option<&Vec<u8>>) -> String {
 }
 
 fn partition_of(good_id: i64) -> i32 {
-    partition_for_good(good_id, settings().movements_partitions)
+    partition_for_good(&good_id.into(), settings().movements_partitions)
 }
 
 fn code(failure: Failure) -> &'static str {
@@ -118,7 +118,7 @@ fn a_movement_of_a_partition_owned_elsewhere_goes_through_the_repartition_topic(
     let sent = of(&written, TOPICS.movements);
     assert_eq!(sent.len(), 1);
     assert_eq!(sent[0].target, TopicPartition { topic: TOPICS.movements, partition: partition_of(2) });
-    assert_eq!(decoded(&sent[0]), Movement { good_id: 2, delta: 25, transactions: 2 });
+    assert_eq!(decoded(&sent[0]), Movement { good_id: 2.into(), delta: 25, transactions: 2 });
 
     let mut there = World::new();
     let mut open = there.begin();
@@ -175,7 +175,7 @@ fn a_row_whose_pieces_change_sign_with_the_same_total_still_counts_rows() {
 }
 
 fn sent(good_id: i64, delta: i128, transactions: i64) -> Written {
-    let movement = Movement { good_id, delta, transactions };
+    let movement = Movement { good_id: good_id.into(), delta, transactions };
     let (mut key, mut value) = (Vec::new(), Vec::new());
     movement.encode_key(&mut key);
     movement.encode(&mut value);
@@ -313,7 +313,7 @@ fn an_abort_forgets_everything_and_the_work_done_again_counts_once() {
     world.commit(open);
     assert_eq!(
         world.deltas(),
-        [StockDelta { good_id: 2, delta: 42, remains: 42, transactions: 2, version: 1, epoch: 1003 }]
+        [StockDelta { good_id: 2.into(), delta: 42, remains: 42, transactions: 2, version: 1, epoch: 1003 }]
     );
     assert_eq!(world.application.partition(0).unwrap().generations().live(), 2);
     let told = &world.application.observer();

@@ -9,7 +9,7 @@ use processor_engine::mark::Progress;
 use processor_engine::store::Write;
 use processor_engine::transaction::StateChange;
 use processor_engine::{Failure, PartitionStore, StatePartition, TopicPartition, Transaction};
-use schemas::{Movement, StockDelta};
+use schemas::{GoodId, Movement, StockDelta};
 
 use crate::{ApplicationObserver, Counts, Event, MOVEMENTS, SOURCE, Settings, StockApplication, Wiring};
 
@@ -252,14 +252,14 @@ impl World {
 
     /// Checks invariant 2 and gives what remains of each good that has rows.
     pub(super) fn remains(&self) -> BTreeMap<i64, i128> {
-        let mut newest: BTreeMap<i64, StockDelta> = BTreeMap::new();
+        let mut newest: BTreeMap<GoodId, StockDelta> = BTreeMap::new();
         for delta in self.deltas() {
             let (version, remains) = newest.get(&delta.good_id).map_or((0, 0), |it| (it.version, it.remains));
             assert_eq!((delta.version, delta.remains), (version + 1, remains + delta.delta), "{delta:?}");
-            newest.insert(delta.good_id, delta);
+            newest.insert(delta.good_id.clone(), delta);
         }
         let live = newest.values().filter(|delta| delta.transactions != 0);
-        live.map(|delta| (delta.good_id, delta.remains)).collect()
+        live.map(|delta| (delta.good_id.integer().unwrap(), delta.remains)).collect()
     }
 }
 

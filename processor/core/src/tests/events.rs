@@ -11,7 +11,7 @@ pub(super) fn id(number: u128) -> Uuid {
 
 /// A contribution.
 pub(super) fn content(good_id: i64, pieces: i64) -> Content {
-    Content { good_id, pieces }
+    Content { good_id: good_id.into(), pieces }
 }
 
 /// A record of an initial snapshot: row 1, one minute of source time per lsn unless said otherwise.

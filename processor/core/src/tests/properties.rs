@@ -98,7 +98,7 @@ impl Model {
     fn new() -> Self {
         let mut model = Self { reader: Replay::new(3), ..Self::default() };
         model.reader.announced.clear();
-        model.truth.insert(ANCHOR, Content { good_id: 9, pieces: 1 });
+        model.truth.insert(ANCHOR, Content { good_id: 9.into(), pieces: 1 });
         model.snapshot(true);
         model
     }
@@ -124,7 +124,7 @@ impl Model {
             return None;
         }
         let lsn = self.tick();
-        let content = content.map(|(good, pieces)| Content { good_id: good.into(), pieces: pieces.into() });
+        let content = content.map(|(good, pieces)| Content { good_id: i64::from(good).into(), pieces: pieces.into() });
         let operation = if content.is_some() { ChangeOperation::Update } else { ChangeOperation::Delete };
         let source = Source { snapshot: Snapshot::Streaming, lsn: Some(lsn), commit_lsn: None, ts_ms: 0 };
         Some(RowChange { operation, id: id(row.into()), content: content.map(Ok), source })
@@ -170,7 +170,7 @@ impl Model {
             .map(|(row, content)| RowChange {
                 operation: ChangeOperation::Read,
                 id: id((*row).into()),
-                content: Some(Ok(*content)),
+                content: Some(Ok(content.clone())),
                 source: Source {
                     snapshot: Snapshot::Part,
                     lsn: Some(lsn),
@@ -303,8 +303,8 @@ impl Model {
     fn expected(&self) -> BTreeMap<i64, i128> {
         let mut sums = BTreeMap::new();
         for content in self.truth.values() {
-            let movement = Movement { good_id: content.good_id, delta: content.pieces.into(), transactions: 1 };
-            *sums.entry(movement.good_id).or_default() += movement.delta;
+            let movement = Movement { good_id: content.good_id.clone(), delta: content.pieces.into(), transactions: 1 };
+            *sums.entry(movement.good_id.integer().unwrap()).or_default() += movement.delta;
         }
         sums
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use schemas::debezium::{self, RowChange};
-use schemas::{Movement, Rejection};
+use schemas::{GoodId, Movement, Rejection};
 use uuid::Uuid;
 
 use crate::{Chunk, ChunkLimits, Fate, Outcome, Partition, Plan, Row, SnapshotComplete, SweepPolicy, apply};
@@ -41,7 +41,7 @@ pub(super) struct Input {
 #[derive(Debug, Default)]
 pub(super) struct Replay {
     pub(super) inputs: BTreeMap<i32, Input>,
-    pub(super) sums: BTreeMap<i64, (i128, i64)>,
+    pub(super) sums: BTreeMap<GoodId, (i128, i64)>,
     pub(super) announced: Vec<SnapshotComplete>,
     pub(super) policy: SweepPolicy,
     pub(super) limits: ChunkLimits,
@@ -118,7 +118,7 @@ impl Replay {
             assert_eq!(*remains, 0, "good {good} has no rows but remains");
         }
         let live = self.sums.iter().filter(|(_, (_, rows))| *rows != 0);
-        live.map(|(good, (remains, _))| (*good, *remains)).collect()
+        live.map(|(good, (remains, _))| (good.integer().unwrap(), *remains)).collect()
     }
 
     /// The books agree with the rows: live counters per generation, and no row in a forgotten generation.
@@ -140,7 +140,7 @@ impl Replay {
 }
 
 /// Runs the started sweep to its end, chunk by chunk; gives the number of rows removed.
-fn sweep_input(input: &mut Input, limits: ChunkLimits, sums: &mut BTreeMap<i64, (i128, i64)>) -> u64 {
+fn sweep_input(input: &mut Input, limits: ChunkLimits, sums: &mut BTreeMap<GoodId, (i128, i64)>) -> u64 {
     loop {
         // The partition's record goes through its JSON between chunks, as after a crash.
         let mut value = Vec::new();
@@ -168,7 +168,7 @@ fn sweep_input(input: &mut Input, limits: ChunkLimits, sums: &mut BTreeMap<i64, 
     }
 }
 
-fn add(sums: &mut BTreeMap<i64, (i128, i64)>, movement: Movement) {
+fn add(sums: &mut BTreeMap<GoodId, (i128, i64)>, movement: Movement) {
     let sum = sums.entry(movement.good_id).or_default();
     sum.0 += movement.delta;
     sum.1 += movement.transactions;

@@ -24,20 +24,20 @@ impl One {
     #[allow(clippy::needless_pass_by_value, reason = "events are built in place")]
     fn apply(&mut self, change: RowChange) -> Decision {
         let decision = apply(&mut self.partition, self.row.as_ref(), &change);
-        self.row = decision.row.or(self.row);
+        self.row = decision.row.clone().or_else(|| self.row.take());
         decision
     }
 
     fn pieces(&self) -> Option<i64> {
-        self.row.and_then(|row| row.content).map(|content| content.pieces)
+        self.row.as_ref().and_then(|row| row.content.as_ref()).map(|content| content.pieces)
     }
 
     /// Sweeps snapshot `lsn` with only this row in the partition.
     fn sweep(&mut self, lsn: u64) {
         self.partition.announce(lsn, super::events::time(lsn));
         self.partition.plan_sweep(&SweepPolicy::default());
-        if let Some(row) = self.row {
-            match self.partition.settle(&row).fate {
+        if let Some(row) = &self.row {
+            match self.partition.settle(row).fate {
                 crate::Fate::Stays => {}
                 crate::Fate::Lifted(lifted) => self.row = Some(lifted),
                 crate::Fate::Gone => self.row = None,
@@ -49,7 +49,7 @@ impl One {
 
 #[allow(clippy::unnecessary_wraps, reason = "as it stands in a decision")]
 fn movement(good_id: i64, delta: i128, transactions: i64) -> Option<Movement> {
-    Some(Movement { good_id, delta, transactions })
+    Some(Movement { good_id: good_id.into(), delta, transactions })
 }
 
 fn reason(decision: &Decision) -> Option<Reason> {
@@ -106,7 +106,7 @@ fn an_event_below_the_stored_position_is_a_redelivery_however_often_and_late_it_
 fn a_delete_takes_the_contribution_off_and_leaves_a_marker_that_recognises_older_events() {
     let mut one = One::after([streamed(10, 2, 30)]);
     assert_eq!(one.apply(deleted(11)).movements, [movement(2, -30, -1), None]);
-    assert_eq!(one.row.unwrap().content, None);
+    assert_eq!(one.row.clone().unwrap().content, None);
     assert_eq!(one.apply(streamed(10, 2, 30)).outcome, Outcome::Redelivered);
     assert_eq!(one.apply(deleted(11)).outcome, Outcome::Redelivered);
 }
@@ -183,7 +183,7 @@ fn an_incremental_record_replaces_the_content_and_leaves_the_position() {
     let mut one = One::after([snapshot(100, 1, 5), streamed(300, 1, 6)]);
     let decision = one.apply(incremental(7, Some(700), 1, 8));
     assert_eq!(decision.movements, [movement(1, 2, 0), None]);
-    let row = one.row.unwrap();
+    let row = one.row.clone().unwrap();
     assert_eq!((row.generation, row.streaming, row.lsn), (100, true, 300));
     assert_eq!((row.commit_lsn, row.incremental_ts_ms), (Some(700), Some(7)));
     assert_eq!(one.apply(streamed(500, 1, 9)).outcome, Outcome::Applied, "a transaction open at that time");

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use processor_engine::{TopicIndex, TopicPartition};
 use processor_simulation::Random;
 use processor_simulation::broker::Broker;
+use schemas::{GoodId, GoodType};
 use uuid::Uuid;
 
 /// This row always lives, so that every snapshot has an end (an empty table leaves no trace on the topic).
@@ -43,6 +44,7 @@ struct Change {
 pub(crate) struct History {
     source: TopicIndex,
     partitions: u8,
+    pub(crate) good_type: GoodType,
     clock: u64,
     /// The rows as committed.
     pub(crate) truth: BTreeMap<u8, Content>,
@@ -64,10 +66,11 @@ pub(crate) struct History {
 
 impl History {
     /// A history of `steps` things that happen, over an input of `partitions` partitions.
-    pub(crate) fn new(source: TopicIndex, partitions: u8, steps: usize) -> Self {
+    pub(crate) fn new(source: TopicIndex, partitions: u8, steps: usize, good_type: GoodType) -> Self {
         Self {
             source,
             partitions,
+            good_type,
             clock: 0,
             truth: BTreeMap::from([(ANCHOR, (9, 1))]),
             open: Vec::new(),
@@ -83,6 +86,19 @@ impl History {
             unproven: true,
             steps,
         }
+    }
+
+    /// A good of the rows, of the type that goods have in this history.
+    pub(crate) fn good(&self, number: i64) -> GoodId {
+        match self.good_type {
+            GoodType::Integer => number.into(),
+            GoodType::Text => GoodId::from_text(&format!("good {number}")).unwrap(),
+        }
+    }
+
+    /// The good of a change, as JSON: numbers and plain texts are displayed so.
+    fn good_of(&self, change: &Change) -> String {
+        change.content.map_or_else(String::new, |(good, _)| self.good(good).to_string())
     }
 
     /// Lets one more thing happen; `false` when the last has, and the topic tells the whole truth.
@@ -258,7 +274,7 @@ impl History {
         let partition = i32::from(change.row % self.partitions);
         let target = TopicPartition { topic: self.source, partition };
         let key = format!(r#"{{"id":"{}"}}"#, id(change.row)).into_bytes();
-        broker.append(target, Some(&key), Some(value(change).as_bytes())).unwrap();
+        broker.append(target, Some(&key), Some(value(change, &self.good_of(change)).as_bytes())).unwrap();
         if change.content.is_none() {
             broker.append(target, Some(&key), None).unwrap();
         }
@@ -273,10 +289,10 @@ fn id(row: u8) -> Uuid {
     Uuid::from_u128(u128::from(row))
 }
 
-fn value(change: &Change) -> String {
+fn value(change: &Change, good: &str) -> String {
     let after = change.content.map_or_else(
         || "null".to_owned(),
-        |(good, pieces)| {
+        |(_, pieces)| {
             let operation = if pieces < 0 { "remove" } else { "add" };
             let (id, pieces) = (id(change.row), pieces.unsigned_abs());
             format!(

@@ -17,7 +17,7 @@ use processor_engine::worker::{Limits, Rules};
 use processor_simulation::broker::Broker;
 use processor_simulation::log::Next;
 use processor_simulation::{Counts, Faults, Random, Scenario, Setup, Simulation, Violation, run_seeds};
-use schemas::{StockDelta, Topics};
+use schemas::{GoodId, GoodType, StockDelta, Topics};
 
 const WIRING: Wiring = Wiring::DEFAULT;
 
@@ -26,7 +26,7 @@ struct Stock {
     goods_partitions: i32,
     history: History,
     read_to: BTreeMap<i32, i64>,
-    seen: BTreeMap<i64, StockDelta>,
+    seen: BTreeMap<GoodId, StockDelta>,
 }
 
 impl Stock {
@@ -40,7 +40,7 @@ impl Stock {
         if before.is_some_and(|before| before.epoch != delta.epoch) {
             return Err(format!("the epoch changed although nothing was rebuilt: {delta:?} follows {before:?}"));
         }
-        self.seen.insert(delta.good_id, delta);
+        self.seen.insert(delta.good_id.clone(), delta);
         Ok(())
     }
 }
@@ -51,7 +51,8 @@ impl Scenario for Stock {
     fn application(&self) -> Self::Application {
         let goods = NonZeroU32::new(u32::try_from(self.goods_partitions).unwrap()).unwrap();
         let sources = NonZeroU32::new(self.source_partitions.into()).unwrap();
-        let settings = Settings::new("warehouse.orders.transactions", sources, goods, NonZeroU32::MIN);
+        let mut settings = Settings::new("warehouse.orders.transactions", sources, goods, NonZeroU32::MIN);
+        settings.decoder.columns = settings.decoder.columns.with_goods(self.history.good_type);
         StockApplication::new(settings, Silent)
     }
 
@@ -85,14 +86,15 @@ impl Scenario for Stock {
 
     fn finish(&mut self, broker: &Broker) -> Result<(), String> {
         self.observe(broker)?;
-        let mut expected = BTreeMap::<i64, (i128, i64)>::new();
+        let mut expected = BTreeMap::<GoodId, (i128, i64)>::new();
         for (good, pieces) in self.history.truth.values() {
-            let (remains, rows) = expected.entry(*good).or_default();
+            let (remains, rows) = expected.entry(self.history.good(*good)).or_default();
             *remains += i128::from(*pieces);
             *rows += 1;
         }
         let live = self.seen.values().filter(|delta| (delta.remains, delta.transactions) != (0, 0));
-        let remains: BTreeMap<_, _> = live.map(|delta| (delta.good_id, (delta.remains, delta.transactions))).collect();
+        let remains: BTreeMap<_, _> =
+            live.map(|delta| (delta.good_id.clone(), (delta.remains, delta.transactions))).collect();
         if remains != expected {
             return Err(format!("invariant 1: remains and rows {remains:?}, expected {expected:?}"));
         }
@@ -129,7 +131,8 @@ fn case(seed: u64, trace: bool) -> Result<Counts, Box<Violation>> {
         steps: 500,
         tolerated_stops: Vec::new(),
     };
-    let history = History::new(WIRING.source, sources, 1 + random.below(40));
+    let good_type = if seed % 4 == 3 { GoodType::Text } else { GoodType::Integer };
+    let history = History::new(WIRING.source, sources, 1 + random.below(40), good_type);
     let scenario = Stock {
         source_partitions: sources,
         goods_partitions,

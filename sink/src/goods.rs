@@ -1,0 +1,133 @@
+//! Owns what goods are in the target: `bigint` or `text`, one of them in every table, settled while the tables are empty.
+
+use std::error::Error;
+
+use schemas::{GoodId, GoodType};
+use service::Coded;
+use sqlx::encode::IsNull;
+use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, PgValueRef, Postgres};
+use sqlx::{Connection, Decode, Encode, PgConnection, Type, ValueRef as _};
+
+use crate::postgres::Failure;
+
+type Text = str;
+
+/// A good read from a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Good(pub GoodId);
+
+impl Type<Postgres> for Good {
+    fn type_info() -> PgTypeInfo {
+        <i64 as Type<Postgres>>::type_info()
+    }
+
+    fn compatible(column: &PgTypeInfo) -> bool {
+        <i64 as Type<Postgres>>::compatible(column) || <Text as Type<Postgres>>::compatible(column)
+    }
+}
+
+impl<'r> Decode<'r, Postgres> for Good {
+    fn decode(value: PgValueRef<'r>) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        if <i64 as Type<Postgres>>::compatible(&value.type_info()) {
+            return Ok(Self(GoodId::Integer(<i64 as Decode<Postgres>>::decode(value)?)));
+        }
+        Ok(Self(GoodId::from_text(<&str as Decode<Postgres>>::decode(value)?)?))
+    }
+}
+
+/// Goods of one type, as a parameter: `bigint[]` or `text[]`. Statements must not cast it, and none may be executed
+/// without goods, which have no type.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Goods(pub Vec<GoodId>);
+
+impl Goods {
+    fn are_texts(&self) -> bool {
+        matches!(self.0.first(), Some(GoodId::Text(_)))
+    }
+}
+
+impl Type<Postgres> for Goods {
+    fn type_info() -> PgTypeInfo {
+        <Vec<i64> as Type<Postgres>>::type_info()
+    }
+}
+
+impl Encode<'_, Postgres> for Goods {
+    fn produces(&self) -> Option<PgTypeInfo> {
+        Some(if self.are_texts() { <Vec<&str> as Type<Postgres>>::type_info() } else { Self::type_info() })
+    }
+
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, Box<dyn Error + Send + Sync>> {
+        // Work refuses goods of another type than the target's before they get here.
+        const MIXED: &str = "goods of two types in one batch";
+        if self.are_texts() {
+            let text = |good: &GoodId| if let GoodId::Text(text) = good { Some(text.to_string()) } else { None };
+            let texts: Vec<String> = self.0.iter().map(text).collect::<Option<_>>().ok_or(MIXED)?;
+            return Encode::<Postgres>::encode_by_ref(&texts, buffer);
+        }
+        let integers: Vec<i64> = self.0.iter().map(GoodId::integer).collect::<Option<_>>().ok_or(MIXED)?;
+        Encode::<Postgres>::encode_by_ref(&integers, buffer)
+    }
+}
+
+/// Gives the columns the type of the goods while there are none; refuses another one afterwards.
+///
+/// # Errors
+/// `SINK_GOOD_TYPE` when there are goods of the other type.
+pub(crate) async fn settle(connection: &mut PgConnection, good_type: GoodType) -> Result<(), Failure> {
+    const LOCK: &str =
+        "LOCK TABLE remains.remains, remains.held_goods, remains.transaction_log IN ACCESS EXCLUSIVE MODE";
+    const FILLED: &str = "SELECT EXISTS (SELECT FROM remains.remains) OR EXISTS (SELECT FROM remains.held_goods)
+        OR EXISTS (SELECT FROM remains.transaction_log)";
+    let wanted = column_type(good_type);
+    if type_of_column(connection).await? == wanted {
+        return Ok(());
+    }
+    let mut transaction = connection.begin().await?;
+    sqlx::raw_sql(LOCK).execute(&mut *transaction).await?;
+    let found = type_of_column(&mut transaction).await?;
+    // Another sink may have been faster.
+    if found != wanted {
+        if sqlx::query_scalar(FILLED).fetch_one(&mut *transaction).await? {
+            return Err(Failure::Refused(mismatch(&found, good_type)));
+        }
+        // Bytes in order, whatever the locale: the order in which sinks lock rows.
+        let collation = if good_type == GoodType::Text { "COLLATE \"C\"" } else { "" };
+        for table in ["remains", "held_goods", "transaction_log"] {
+            let change = format!(
+                "ALTER TABLE remains.{table} ALTER COLUMN good_id TYPE {wanted} {collation} USING good_id::{wanted}"
+            );
+            sqlx::raw_sql(&change).execute(&mut *transaction).await?;
+        }
+        tracing::info!(
+            from = found,
+            to = wanted,
+            "the target has no goods yet: its columns good_id are of another type now"
+        );
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+const fn column_type(good_type: GoodType) -> &'static str {
+    match good_type {
+        GoodType::Integer => "bigint",
+        GoodType::Text => "text",
+    }
+}
+
+async fn type_of_column(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+    const TYPE: &str = "SELECT format_type(atttypid, NULL) FROM pg_attribute
+        WHERE attrelid = 'remains.remains'::regclass AND attname = 'good_id'";
+    sqlx::query_scalar(TYPE).fetch_one(connection).await
+}
+
+fn mismatch(found: &str, good_type: GoodType) -> Coded {
+    Coded::refused(
+        "SINK_GOOD_TYPE",
+        format!("the target has goods in columns of type {found}, and --good-type is {good_type}"),
+        "give --good-type the same value as the processor's, and a target of its own; if the goods of this one are to be \
+         of the other type, empty remains.remains, remains.held_goods, remains.transaction_log and remains.progress in \
+         one transaction and start again",
+    )
+}
