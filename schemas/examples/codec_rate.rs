@@ -63,6 +63,7 @@ fn main() {
         commit_lsn: Some(26_370_336),
         ts_ms: 1_795_333_820_306,
         incremental_ts_ms: None,
+        outdated: false,
     };
     let delta = StockDelta {
         good_id: 2.into(),

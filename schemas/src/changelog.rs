@@ -32,6 +32,8 @@ pub struct TransactionRecord {
     pub ts_ms: i64,
     /// `source.ts_ms` of the last incremental snapshot record applied, ms since 1970: the connector's own clock.
     pub incremental_ts_ms: Option<i64>,
+    /// A later event was refused: what the content says may not be what the row was last.
+    pub outdated: bool,
 }
 
 json_object! {
@@ -45,6 +47,7 @@ json_object! {
         commit_lsn: Option<u64>,
         ts_ms: i64,
         incremental_ts_ms: Option<i64>,
+        outdated: bool,
     }
 }
 
@@ -62,6 +65,9 @@ impl TransactionRecord {
             .integer("ts_ms", self.ts_ms);
         if let Some(ts_ms) = self.incremental_ts_ms {
             writer = writer.integer("incremental_ts_ms", ts_ms);
+        }
+        if self.outdated {
+            writer = writer.boolean("outdated", true);
         }
         writer.finish();
     }
@@ -98,13 +104,14 @@ impl TransactionRecord {
             Some(()) => Some(reader.number()?),
             None => None,
         };
+        let outdated = reader.literal(r#","outdated":true"#).is_some();
         reader.expect(b'}')?;
         let content = match (good_id, pieces) {
             (Some(good_id), Some(pieces)) => Some(Content { good_id, pieces }),
             (None, None) => None,
             _ => return None,
         };
-        let record = Self { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms };
+        let record = Self { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms, outdated };
         reader.is_at_end().then_some(record)
     }
 
@@ -128,6 +135,7 @@ impl TransactionRecord {
             commit_lsn: wire.commit_lsn.flatten(),
             ts_ms: json::required(RECORD, "ts_ms", wire.ts_ms)?,
             incremental_ts_ms: wire.incremental_ts_ms.flatten(),
+            outdated: wire.outdated.unwrap_or_default(),
         })
     }
 }
@@ -173,15 +181,18 @@ mod tests {
             "[a-z0-9-]{1,36}".prop_map(|it| GoodId::from_text(&it).unwrap())
         ];
         let content = prop::option::of((good, any::<i64>()));
-        (content, any::<(u64, bool, u64, i64)>(), any::<(Option<u64>, Option<i64>)>()).prop_map(
-            |(content, (generation, streaming, lsn, ts_ms), (commit_lsn, incremental_ts_ms))| TransactionRecord {
-                content: content.map(|(good_id, pieces)| Content { good_id, pieces }),
-                generation,
-                streaming,
-                lsn,
-                commit_lsn,
-                ts_ms,
-                incremental_ts_ms,
+        (content, any::<(u64, bool, u64, i64)>(), any::<(Option<u64>, Option<i64>, bool)>()).prop_map(
+            |(content, (generation, streaming, lsn, ts_ms), (commit_lsn, incremental_ts_ms, outdated))| {
+                TransactionRecord {
+                    content: content.map(|(good_id, pieces)| Content { good_id, pieces }),
+                    generation,
+                    streaming,
+                    lsn,
+                    commit_lsn,
+                    ts_ms,
+                    incremental_ts_ms,
+                    outdated,
+                }
             },
         )
     }

@@ -73,6 +73,8 @@ reasons! {
     FractionalPcs = "fractional-pcs", "correct the row in the source: pieces are whole";
     /// `pcs` does not fit 64 bits, or is a double above 2^53 whose exact value is lost.
     PcsOutOfRange = "pcs-out-of-range", "correct the row in the source, or make the column bigint";
+    /// A column holds `__debezium_unavailable_value`, and nothing is stored to take its value from.
+    UnavailableValue = "unavailable-value", "have an incremental snapshot show the row; REPLICA IDENTITY FULL on the table prevents it";
     /// `source` lacks a usable `lsn`, `sequence` or `ts_ms`.
     NoPosition = "no-position", "check the connector's version; keep source.lsn, source.sequence and source.ts_ms";
     /// `source.snapshot` has a value this build does not know.

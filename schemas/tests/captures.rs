@@ -19,7 +19,7 @@ fn rendered(captured: &Captured) -> String {
     assert_eq!(encoding, KeyEncoding::PLAIN);
     let change = match record.change.unwrap() {
         Change::Tombstone => "Tombstone".to_owned(),
-        Change::Row(RowChange { operation, id, content, source }) => {
+        Change::Row(RowChange { operation, id, content, source, .. }) => {
             assert_eq!(id, key);
             let content = content.map_or_else(
                 || "gone".to_owned(),

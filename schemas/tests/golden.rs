@@ -61,6 +61,7 @@ fn live() -> TransactionRecord {
         commit_lsn: Some(26_370_336),
         ts_ms: 1_795_333_820_306,
         incremental_ts_ms: None,
+        outdated: false,
     }
 }
 
@@ -82,6 +83,7 @@ fn changelog_records_are_the_golden_bytes_both_ways() {
         commit_lsn: None,
         ts_ms: 0,
         incremental_ts_ms: Some(1_795_336_953_214),
+        outdated: false,
     };
     let extremes = TransactionRecord {
         content: Some(Content { good_id: i64::MIN.into(), pieces: i64::MAX }),
@@ -91,10 +93,12 @@ fn changelog_records_are_the_golden_bytes_both_ways() {
         commit_lsn: Some(u64::MAX),
         ts_ms: i64::MIN,
         incremental_ts_ms: Some(i64::MAX),
+        outdated: false,
     };
     let text = TransactionRecord { content: Some(Content { good_id: text_good(), pieces: -15 }), ..live() };
     for (name, key, record) in [
         ("changelog-text", ID, text),
+        ("changelog-outdated", ID, TransactionRecord { outdated: true, ..live() }),
         ("changelog-live", ID, live()),
         ("changelog-deleted", ID, deleted),
         ("changelog-incremental", "001508c0-0578-4949-be20-20c2d3d09fe8", incremental),
@@ -292,8 +296,11 @@ fn fields(values: &[Vec<u8>]) -> (Vec<String>, BTreeSet<String>) {
 fn the_avro_and_json_schemas_have_the_fields_that_the_code_writes() {
     let values = |names: &[&str]| names.iter().map(|name| golden(name).1).collect::<Vec<_>>();
     for (name, values) in [
-        ("changelog", values(&["changelog-extremes", "changelog-live", "changelog-deleted"])),
-        ("changelog-text", values(&["changelog-extremes", "changelog-text", "changelog-deleted"])),
+        ("changelog", values(&["changelog-extremes", "changelog-outdated", "changelog-deleted"])),
+        (
+            "changelog-text",
+            values(&["changelog-extremes", "changelog-text", "changelog-outdated", "changelog-deleted"]),
+        ),
         ("movement", values(&["movement"])),
         ("movement-text", values(&["movement-text"])),
         ("delta", values(&["delta"])),

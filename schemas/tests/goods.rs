@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use apache_avro::types::Value as Avro;
 use common::{Event, ID};
-use schemas::debezium::{Change, Columns, Decoder, Record, WriterSchema};
+use schemas::debezium::{Change, Columns, Decoder, Partial, Record, WriterSchema};
 use schemas::{GoodId, GoodType, Reason};
 use serde_json::{Value, json};
 
@@ -60,6 +60,41 @@ fn what_is_no_text_or_no_good_is_refused_where_goods_are_texts() {
         assert_eq!(plain(GoodType::Text, raw), Err(Reason::GoodIdInvalid), "{raw}");
     }
     assert_eq!(plain(GoodType::Integer, &format!("\"{UUID}\"")), Err(Reason::GoodIdInvalid));
+}
+
+#[test]
+fn a_column_that_the_source_has_not_told_is_told_apart_in_every_form() {
+    const LEFT_OUT: &str = "\"__debezium_unavailable_value\"";
+    let row = |event: &Event, value: &str| {
+        let record = decoder(GoodType::Text).decode(Some(event.key.as_bytes()), Some(value.as_bytes()));
+        let Change::Row(row) = record.change.unwrap() else { panic!("no row") };
+        row
+    };
+    let whole = Event { good_id: format!("\"{UUID}\""), ..Event::default() };
+    let good = Event { good_id: LEFT_OUT.into(), ..whole.clone() };
+    let operation = Event { operation: LEFT_OUT.into(), ..whole.clone() };
+    let pcs = Event { pcs: LEFT_OUT.into(), ..whole.clone() };
+    let partial = |good: bool, operation: bool, pcs: bool| Partial {
+        good_id: good.then(|| text(UUID)),
+        adds: operation.then_some(false),
+        pieces: pcs.then_some(15),
+    };
+    for (event, expected) in
+        [(good, partial(false, true, true)), (operation, partial(true, false, true)), (pcs, partial(true, true, false))]
+    {
+        for value in [event.value(), event.value().replacen('{', "{ ", 1)] {
+            let row = row(&event, &value);
+            assert_eq!(row.content.unwrap().unwrap_err().reason(), Reason::UnavailableValue);
+            assert_eq!(row.partial.as_deref(), Some(&expected));
+        }
+    }
+    // With another column that is wrong there is nothing to complete.
+    let wrong = Event { good_id: LEFT_OUT.into(), pcs: "-1".into(), ..whole };
+    let row = row(&wrong, &wrong.value());
+    assert_eq!((row.content.unwrap().unwrap_err().reason(), row.partial), (Reason::NegativePcs, None));
+    let string = json!("string");
+    let avro = avro(GoodType::Text, &string, Avro::String("__debezium_unavailable_value".into()));
+    assert_eq!(avro, Err(Reason::UnavailableValue));
 }
 
 fn registered(good_type: GoodType, schema: WriterSchema, payload: &[u8]) -> Result<GoodId, Reason> {

@@ -160,8 +160,9 @@ proptest! {
         commit_lsn in any::<Option<u64>>(),
         ts_ms in any::<i64>(),
         incremental_ts_ms in any::<Option<i64>>(),
+        outdated in any::<bool>(),
     ) {
-        let record = TransactionRecord { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms };
+        let record = TransactionRecord { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms, outdated };
         prop_assert_eq!(TransactionRecord::decode(&written(|out| record.encode(out))), Ok(record));
         let key = ChangelogKey::Transaction(Uuid::from_u128(id));
         prop_assert_eq!(ChangelogKey::decode(&written(|out| key.encode(out))), Ok(key));

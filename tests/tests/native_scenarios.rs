@@ -106,3 +106,8 @@ fn bad_input_is_set_aside_byte_for_byte_and_the_rest_goes_on() -> Result<()> {
 fn a_live_run_through_the_connector_ends_equal_to_the_source() -> Result<()> {
     live::ends_equal_to_the_source(&NativeStack::full()?, "live")
 }
+
+#[test]
+fn another_shops_table_with_large_text_goods_ends_equal_to_the_source_through_the_connector() -> Result<()> {
+    other_goods::of_another_table_end_equal_to_the_source(&NativeStack::full()?, "shop")
+}

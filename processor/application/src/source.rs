@@ -117,8 +117,28 @@ impl<O: ApplicationObserver> StockApplication<O> {
                 self.counts.tombstones += 1;
                 Ok(())
             }
-            Some(Err(rejection)) => self.dead_letter(transaction, record, &rejection),
+            Some(Err(rejection)) => {
+                if let Some(key) = decoded.key {
+                    self.mark_outdated(transaction, partition, key.id)?;
+                }
+                self.dead_letter(transaction, record, &rejection)
+            }
             Some(Ok(change)) => self.row_change(transaction, partition, record, &change),
+        }
+    }
+
+    /// Notes that a row may not be any more what is stored of it: an event about it cannot be read.
+    fn mark_outdated(
+        &mut self,
+        transaction: &mut dyn Transaction,
+        partition: StatePartition,
+        id: Uuid,
+    ) -> Result<(), Failure> {
+        match self.buffers.row(transaction, partition, id)? {
+            Some(row) if row.content.is_some() && !row.outdated => {
+                self.buffers.put_row(transaction, partition, id, Some(&Row { outdated: true, ..row }))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -26,6 +26,9 @@ pub struct Row {
     pub ts_ms: i64,
     /// `source.ts_ms` of the last incremental snapshot record applied, ms since 1970.
     pub incremental_ts_ms: Option<i64>,
+    /// An event since then was refused, so that `content` may not be what the row was last: what a later event leaves
+    /// out cannot be taken from it.
+    pub outdated: bool,
 }
 
 /// High four bits of the first byte: version of the encoding. Rows of integer goods, which are most.
@@ -38,6 +41,8 @@ const HAS_COMMIT_LSN: u8 = 4;
 const HAS_INCREMENTAL: u8 = 8;
 /// In the second byte: the good is a text.
 const TEXT_GOOD: u8 = 1;
+/// In the second byte: a later event was refused.
+const OUTDATED: u8 = 2;
 
 impl Row {
     /// Appends the value kept in the store: a version and flag byte, a second one for what only some rows have, then
@@ -45,12 +50,11 @@ impl Row {
     /// distances from the lsn, where they are short.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-        let more = match &self.content {
-            Some(Content { good_id: GoodId::Text(_), .. }) => TEXT_GOOD,
-            _ => 0,
-        };
+        let is_text = matches!(&self.content, Some(Content { good_id: GoodId::Text(_), .. }));
+        let more = flag(is_text, TEXT_GOOD) | flag(self.outdated, OUTDATED);
+        let version = if more == 0 { VERSION } else { VERSION_EXTENDED };
         out.push(
-            if more == 0 { VERSION } else { VERSION_EXTENDED }
+            version
                 | flag(self.content.is_some(), HAS_CONTENT)
                 | flag(self.streaming, STREAMING)
                 | flag(self.commit_lsn.is_some(), HAS_COMMIT_LSN)
@@ -97,10 +101,12 @@ impl Row {
             }
             _ => return None,
         };
-        let good: fn(&mut &[u8]) -> Option<GoodId> = match more {
-            0 => |input| take_signed(input).map(GoodId::Integer),
-            TEXT_GOOD => |input| GoodId::from_text(take_text(input)?).ok(),
-            _ => return None,
+        if more & !(TEXT_GOOD | OUTDATED) != 0 {
+            return None;
+        }
+        let good = |input: &mut &[u8]| match more & TEXT_GOOD {
+            0 => take_signed(input).map(GoodId::Integer),
+            _ => GoodId::from_text(take_text(input)?).ok(),
         };
         let lsn = take(input)?;
         let generation = lsn.wrapping_sub(take_signed(input)?.cast_unsigned());
@@ -118,7 +124,8 @@ impl Row {
             _ => Some(take_signed(input)?.wrapping_add(ts_ms)),
         };
         let streaming = first & STREAMING != 0;
-        let row = Self { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms };
+        let outdated = more & OUTDATED != 0;
+        let row = Self { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms, outdated };
         rest.is_empty().then_some(row)
     }
 }
@@ -126,8 +133,9 @@ impl Row {
 impl Row {
     /// Appends the value of the row's changelog record.
     pub fn encode_changelog(&self, out: &mut Vec<u8>) {
-        let Self { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms } = self.clone();
-        TransactionRecord { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms }.encode(out);
+        let Self { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms, outdated } = self.clone();
+        TransactionRecord { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms, outdated }
+            .encode(out);
     }
 
     /// Reads the value of a row's changelog record.
@@ -135,8 +143,8 @@ impl Row {
     /// # Errors
     /// [`DecodeError`] for a newer format or anything that is not such a record.
     pub fn decode_changelog(value: &[u8]) -> Result<Self, DecodeError> {
-        let TransactionRecord { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms } =
+        let TransactionRecord { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms, outdated } =
             TransactionRecord::decode(value)?;
-        Ok(Self { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms })
+        Ok(Self { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms, outdated })
     }
 }

@@ -125,7 +125,7 @@ fn at_position(partition: &Partition, stored: Option<&Row>, change: &RowChange, 
         }
         _ => {}
     }
-    let (content, refusal) = contribution(stored, change);
+    let Contribution { content, refusal, outdated } = contribution(stored, change);
     let row = Row {
         content,
         generation: position.generation,
@@ -135,6 +135,7 @@ fn at_position(partition: &Partition, stored: Option<&Row>, change: &RowChange, 
         ts_ms: change.source.ts_ms,
         // Kept, so that a producer's retry of an incremental record is still recognised after this event.
         incremental_ts_ms: stored.and_then(|row| row.incremental_ts_ms),
+        outdated,
     };
     replaced(stored, row, refusal)
 }
@@ -145,7 +146,7 @@ fn incremental(partition: &Partition, stored: Option<&Row>, change: &RowChange) 
     if stored.is_some_and(|row| was_read_before(change, row)) {
         return unchanged(Outcome::Redelivered);
     }
-    let (content, refusal) = contribution(stored, change);
+    let Contribution { content, refusal, outdated } = contribution(stored, change);
     let new = Row {
         content: None,
         generation: partition.generations.current(),
@@ -154,12 +155,14 @@ fn incremental(partition: &Partition, stored: Option<&Row>, change: &RowChange) 
         commit_lsn: None,
         ts_ms: change.source.ts_ms,
         incremental_ts_ms: None,
+        outdated,
     };
     let base = stored.cloned().unwrap_or(new);
     let row = Row {
         content,
         commit_lsn: change.source.commit_lsn.or(base.commit_lsn),
         incremental_ts_ms: Some(change.source.ts_ms),
+        outdated,
         ..base
     };
     replaced(stored, row, refusal)
@@ -177,12 +180,28 @@ fn was_read_before(change: &RowChange, stored: &Row) -> bool {
     }
 }
 
-/// What the row contributes from now on. A refused event leaves the old contribution: its id is only marked as seen.
-fn contribution(stored: Option<&Row>, change: &RowChange) -> (Option<Content>, Option<Rejection>) {
-    match &change.content {
-        None => (None, None),
-        Some(Ok(content)) => (Some(content.clone()), None),
-        Some(Err(rejection)) => (stored.and_then(|row| row.content.clone()), Some(rejection.clone())),
+/// What the row contributes from now on.
+struct Contribution {
+    content: Option<Content>,
+    refusal: Option<Rejection>,
+    outdated: bool,
+}
+
+/// A refused event leaves the old contribution: its id is only marked as seen. What an event leaves out is as it was,
+/// which the stored contribution tells unless an event after it was refused.
+fn contribution(stored: Option<&Row>, change: &RowChange) -> Contribution {
+    let rejection = match &change.content {
+        None => return Contribution { content: None, refusal: None, outdated: false },
+        Some(Ok(content)) => return Contribution { content: Some(content.clone()), refusal: None, outdated: false },
+        Some(Err(rejection)) => rejection,
+    };
+    let kept = stored.and_then(|row| row.content.as_ref());
+    // Only an update is about the row that is stored: an insert of the same id may be another one.
+    let is_of_it = change.operation == ChangeOperation::Update && stored.is_some_and(|row| !row.outdated);
+    let certain = kept.filter(|_| is_of_it);
+    match change.partial.as_ref().zip(certain).and_then(|(partial, before)| partial.complete(before)) {
+        Some(content) => Contribution { content: Some(content), refusal: None, outdated: false },
+        None => Contribution { content: kept.cloned(), refusal: Some(rejection.clone()), outdated: kept.is_some() },
     }
 }
 

@@ -20,7 +20,7 @@ use uuid::Uuid;
 pub use columns::{Columns, Names, NamesInvalid};
 pub use key::{Key, KeyEncoding};
 pub use registered::{UnusableSchema, WriterSchema, schema_id};
-pub use value::{Change, ChangeOperation, RowChange, Snapshot, Source};
+pub use value::{Change, ChangeOperation, Partial, RowChange, Snapshot, Source, UNAVAILABLE};
 
 use crate::Rejection;
 

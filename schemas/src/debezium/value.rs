@@ -56,8 +56,48 @@ pub struct RowChange {
     /// The row's contribution from now on; `None` = deleted; `Some(Err)` = the event has to be refused although its
     /// position is known.
     pub content: Option<Result<Content, Rejection>>,
+    /// Where the connector has left out a column: what the event does say. `content` is the refusal then, for whoever
+    /// has nothing to complete it from.
+    pub partial: Option<Box<Partial>>,
     /// Where and when.
     pub source: Source,
+}
+
+/// What stands in place of a value that the source has not told the connector: that of a large (TOASTed) column which an
+/// update left as it was, without `REPLICA IDENTITY FULL`.
+pub const UNAVAILABLE: &str = "__debezium_unavailable_value";
+
+/// What an event says of a row when a column is [`UNAVAILABLE`]: the column is as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partial {
+    /// The good, unless unavailable.
+    pub good_id: Option<GoodId>,
+    /// Whether pieces came, unless unavailable.
+    pub adds: Option<bool>,
+    /// The pieces, not negative, unless unavailable.
+    pub pieces: Option<i64>,
+}
+
+impl Partial {
+    /// The row's contribution, if it was `before` until now. `None` where that does not say it: the operation of a row
+    /// of no pieces, for it shows in their sign alone.
+    pub fn complete(&self, before: &Content) -> Option<Content> {
+        let pieces = match (self.adds, self.pieces) {
+            (Some(adds), pieces) => signed(adds, pieces.or_else(|| before.pieces.checked_abs())?),
+            (None, None) => before.pieces,
+            (None, Some(0)) => 0,
+            (None, Some(pieces)) => match before.pieces {
+                0 => return None,
+                sign => signed(sign > 0, pieces),
+            },
+        };
+        Some(Content { good_id: self.good_id.clone().unwrap_or_else(|| before.good_id.clone()), pieces })
+    }
+}
+
+/// `pieces` are not negative, so that both signs fit.
+const fn signed(adds: bool, pieces: i64) -> i64 {
+    if adds { pieces } else { -pieces }
 }
 
 /// Kind of event.
@@ -208,6 +248,7 @@ pub(super) fn limited(
         // The limit is about the row; its position still counts.
         (Some(too_large), Ok(Change::Row(mut row))) => {
             row.content = Some(Err(too_large));
+            row.partial = None;
             Ok(Change::Row(row))
         }
         (Some(too_large), _) => Err(too_large),
@@ -261,19 +302,25 @@ impl RawEnvelope<'_> {
             return Err(Rejection::new(Reason::NoPosition, "source is missing"));
         };
         let source = source.position(operation)?;
-        let content = match operation {
+        let mut content = match operation {
             ChangeOperation::Delete => {
                 if let Some(before) = self.before_id {
                     same_id(id, before, "before.id")?;
                 }
                 None
             }
-            ChangeOperation::Read | ChangeOperation::Create | ChangeOperation::Update => Some(match self.after {
+            ChangeOperation::Read | ChangeOperation::Create | ChangeOperation::Update => Some(match &self.after {
                 Some(row) => row.content_of(columns, id)?,
                 None => Err(Rejection::new(Reason::MissingRow, format!("op is {op} but after is null"))),
             }),
         };
-        Ok(Change::Row(RowChange { operation, id, content, source }))
+        let partial = match (&mut content, &self.after) {
+            (Some(Err(rejection)), Some(row)) if rejection.reason() == Reason::UnavailableValue => {
+                row.partial(columns).map_err(|other| *rejection = other).ok().map(Box::new)
+            }
+            _ => None,
+        };
+        Ok(Change::Row(RowChange { operation, id, content, partial, source }))
     }
 }
 
@@ -362,26 +409,59 @@ impl RawRow<'_> {
     }
 
     fn content(&self, columns: &Columns) -> Result<Content, Rejection> {
-        let refuse = |reason, field: &str, raw: &str| {
-            Err(Rejection::new(reason, format!("{field} is {}", excerpt(raw.as_bytes()))))
-        };
         let good_id = good(columns, self.good_id.unwrap_or("null"))?;
-        let raw = self.pcs.unwrap_or("null");
-        let pcs = match number::integer(raw) {
-            Integer::Value(pcs) if pcs >= 0 => pcs,
-            Integer::Value(_) | Integer::TooSmall | Integer::Fractional { negative: true } => {
-                return refuse(Reason::NegativePcs, columns.pcs(), raw);
-            }
-            Integer::Fractional { negative: false } => return refuse(Reason::FractionalPcs, columns.pcs(), raw),
-            Integer::TooLarge => return refuse(Reason::PcsOutOfRange, columns.pcs(), raw),
-            Integer::NotANumber => return refuse(Reason::PcsInvalid, columns.pcs(), raw),
-        };
-        match self.operation.unwrap_or("null") {
-            operation if operation == columns.add() => Ok(Content { good_id, pieces: pcs }),
-            // pcs >= 0, so its negative always fits.
-            operation if operation == columns.remove() => Ok(Content { good_id, pieces: -pcs }),
-            other => refuse(Reason::UnknownOperation, columns.operation(), other),
-        }
+        let pieces = pieces(columns, self.pcs.unwrap_or("null"))?;
+        let adds = adds(columns, self.operation.unwrap_or("null"))?;
+        Ok(Content { good_id, pieces: signed(adds, pieces) })
+    }
+
+    /// What the row says where at least one column is unavailable.
+    #[cold]
+    fn partial(&self, columns: &Columns) -> Result<Partial, Rejection> {
+        Ok(Partial {
+            good_id: available(good(columns, self.good_id.unwrap_or("null")))?,
+            adds: available(adds(columns, self.operation.unwrap_or("null")))?,
+            pieces: available(pieces(columns, self.pcs.unwrap_or("null")))?,
+        })
+    }
+}
+
+/// Nothing where the value is unavailable.
+fn available<T>(column: Result<T, Rejection>) -> Result<Option<T>, Rejection> {
+    match column {
+        Err(rejection) if rejection.reason() == Reason::UnavailableValue => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// The refusal of a column's value.
+#[cold]
+fn refusal(reason: Reason, column: &str, raw: &str, what: &str) -> Rejection {
+    if text(raw).as_deref() == Some(UNAVAILABLE) {
+        let detail = format!("{column} is unavailable, and nothing is stored to take it from");
+        return Rejection::new(Reason::UnavailableValue, detail);
+    }
+    Rejection::new(reason, format!("{column} is {what}{}", excerpt(raw.as_bytes())))
+}
+
+/// The number of pieces, not negative.
+fn pieces(columns: &Columns, raw: &str) -> Result<i64, Rejection> {
+    let reason = match number::integer(raw) {
+        Integer::Value(pieces) if pieces >= 0 => return Ok(pieces),
+        Integer::Value(_) | Integer::TooSmall | Integer::Fractional { negative: true } => Reason::NegativePcs,
+        Integer::Fractional { negative: false } => Reason::FractionalPcs,
+        Integer::TooLarge => Reason::PcsOutOfRange,
+        Integer::NotANumber => Reason::PcsInvalid,
+    };
+    Err(refusal(reason, columns.pcs(), raw, ""))
+}
+
+/// Whether pieces came.
+fn adds(columns: &Columns, raw: &str) -> Result<bool, Rejection> {
+    match raw {
+        operation if operation == columns.add() => Ok(true),
+        operation if operation == columns.remove() => Ok(false),
+        other => Err(refusal(Reason::UnknownOperation, columns.operation(), other, "")),
     }
 }
 
@@ -392,16 +472,18 @@ fn good(columns: &Columns, raw: &str) -> Result<GoodId, Rejection> {
             Integer::Value(value) => Ok(GoodId::Integer(value)),
             _ => Err(no_good(columns, "no 64-bit integer", raw)),
         },
-        GoodType::Text => {
-            let text = text(raw).ok_or_else(|| no_good(columns, "no text", raw))?;
-            GoodId::from_text(&text).map_err(|why| no_good(columns, &format!("no good, because {why}"), raw))
-        }
+        GoodType::Text => match text(raw) {
+            Some(text) if text != UNAVAILABLE => {
+                GoodId::from_text(&text).map_err(|why| no_good(columns, &format!("no good, because {why}"), raw))
+            }
+            _ => Err(no_good(columns, "no text", raw)),
+        },
     }
 }
 
+#[cold]
 fn no_good(columns: &Columns, what: &str, raw: &str) -> Rejection {
-    let found = excerpt(raw.as_bytes());
-    Rejection::new(Reason::GoodIdInvalid, format!("{} is {what}: {found}", columns.good_id()))
+    refusal(Reason::GoodIdInvalid, columns.good_id(), raw, &format!("{what}: "))
 }
 
 /// What a JSON string says; `None` for any other value.

@@ -145,3 +145,30 @@ fn a_movement_of_the_other_type_of_goods_is_refused() {
     let mut open = world.begin();
     assert_eq!(code(world.movement(&mut open, &written)), "GOOD_TYPE_CHANGED");
 }
+
+#[test]
+fn an_event_that_cannot_be_read_makes_what_is_stored_doubtful() {
+    const LEFT_OUT: &str = "\"__debezium_unavailable_value\"";
+    let mut world = World::with(text_goods());
+    let mut open = world.begin();
+    sent(&mut world, &mut open, 1, 10, "\"nut\"", 5);
+    sent(&mut world, &mut open, 1, 20, LEFT_OUT, 6);
+    world.commit(open);
+    assert_eq!(remains(&world), [(text("nut"), 6, 1)]);
+    let mut open = world.begin();
+    // It may have given the row another good.
+    world.sent(&mut open, 1, b"not JSON").unwrap();
+    sent(&mut world, &mut open, 1, 40, LEFT_OUT, 7);
+    let letters = of(&world.commit(open), Wiring::DEFAULT.dead_letters);
+    let reasons: Vec<&[u8]> = letters.iter().map(|letter| reason(letter)).collect();
+    assert_eq!(reasons, [&b"not-json"[..], b"unavailable-value"]);
+    check_restorable(&world);
+    world.restart();
+    let mut open = world.begin();
+    sent(&mut world, &mut open, 1, 50, LEFT_OUT, 8);
+    sent(&mut world, &mut open, 1, 60, "\"bolt\"", 9);
+    sent(&mut world, &mut open, 1, 70, LEFT_OUT, 10);
+    let letters = of(&world.commit(open), Wiring::DEFAULT.dead_letters);
+    assert_eq!(letters.len(), 1, "still in doubt after a restart, until the row is known again");
+    assert_eq!(remains(&world), [(text("bolt"), 10, 1), (text("nut"), 0, 2)]);
+}

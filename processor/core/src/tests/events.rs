@@ -1,6 +1,6 @@
 //! Change events, built in one line each.
 
-use schemas::debezium::{ChangeOperation, RowChange, Snapshot, Source};
+use schemas::debezium::{ChangeOperation, Partial, RowChange, Snapshot, Source};
 use schemas::{Content, Reason, Rejection};
 use uuid::Uuid;
 
@@ -20,6 +20,7 @@ pub(super) fn snapshot(lsn: u64, good_id: i64, pieces: i64) -> RowChange {
         operation: ChangeOperation::Read,
         id: id(1),
         content: Some(Ok(content(good_id, pieces))),
+        partial: None,
         source: Source { snapshot: Snapshot::Part, lsn: Some(lsn), commit_lsn: None, ts_ms: time(lsn) },
     }
 }
@@ -53,6 +54,7 @@ pub(super) trait But: Sized {
     fn at(self, ts_ms: i64) -> Self;
     fn after_commit(self, commit_lsn: u64) -> Self;
     fn unreadable(self) -> Self;
+    fn without(self, good: bool, operation: bool, pieces: bool) -> Self;
 }
 
 impl But for RowChange {
@@ -73,6 +75,17 @@ impl But for RowChange {
 
     fn after_commit(mut self, commit_lsn: u64) -> Self {
         self.source.commit_lsn = Some(commit_lsn);
+        self
+    }
+
+    fn without(mut self, good: bool, operation: bool, pieces: bool) -> Self {
+        let Some(Ok(content)) = &self.content else { panic!("no content") };
+        self.partial = Some(Box::new(Partial {
+            good_id: (!good).then(|| content.good_id.clone()),
+            adds: (!operation).then_some(content.pieces >= 0),
+            pieces: (!pieces).then_some(content.pieces.abs()),
+        }));
+        self.content = Some(Err(Rejection::new(Reason::UnavailableValue, "a column is unavailable")));
         self
     }
 

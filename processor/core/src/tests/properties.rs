@@ -127,7 +127,7 @@ impl Model {
         let content = content.map(|(good, pieces)| Content { good_id: i64::from(good).into(), pieces: pieces.into() });
         let operation = if content.is_some() { ChangeOperation::Update } else { ChangeOperation::Delete };
         let source = Source { snapshot: Snapshot::Streaming, lsn: Some(lsn), commit_lsn: None, ts_ms: 0 };
-        Some(RowChange { operation, id: id(row.into()), content: content.map(Ok), source })
+        Some(RowChange { operation, id: id(row.into()), content: content.map(Ok), partial: None, source })
     }
 
     fn commit(&mut self, changes: Vec<RowChange>) {
@@ -171,6 +171,7 @@ impl Model {
                 operation: ChangeOperation::Read,
                 id: id((*row).into()),
                 content: Some(Ok(content.clone())),
+                partial: None,
                 source: Source {
                     snapshot: Snapshot::Part,
                     lsn: Some(lsn),
@@ -257,7 +258,13 @@ impl Model {
         for (row, content) in self.truth.clone() {
             let source = Source { snapshot: Snapshot::Incremental, lsn: None, commit_lsn: self.last_commit, ts_ms };
             let content = Some(Ok(content));
-            self.append(RowChange { operation: ChangeOperation::Read, id: id(row.into()), content, source });
+            self.append(RowChange {
+                operation: ChangeOperation::Read,
+                id: id(row.into()),
+                content,
+                partial: None,
+                source,
+            });
         }
     }
 

@@ -1,6 +1,6 @@
 //! The rule, sentence by sentence.
 
-use schemas::debezium::RowChange;
+use schemas::debezium::{ChangeOperation, RowChange};
 use schemas::{Movement, Reason};
 
 use super::events::{But, content, deleted, incremental, snapshot, streamed};
@@ -309,4 +309,52 @@ fn another_form_of_record_keys_is_noticed() {
     assert_eq!(partition.check_key_encoding(plain), KeyEncodingCheck::First);
     assert_eq!(partition.check_key_encoding(plain), KeyEncodingCheck::Same);
     assert_eq!(partition.check_key_encoding(other), KeyEncodingCheck::Changed { known: plain });
+}
+
+#[test]
+fn what_an_event_leaves_out_is_as_it_was() {
+    let after = |stored: i64, event: RowChange| {
+        let mut one = One::after([streamed(10, 1, stored)]);
+        let decision = one.apply(event);
+        (decision.outcome == Outcome::Applied, one.row.unwrap().content.unwrap())
+    };
+    let event = |pieces| streamed(11, 2, pieces);
+    assert_eq!(after(5, event(-8).without(true, false, false)), (true, content(1, -8)));
+    assert_eq!(after(-5, event(8).without(false, true, false)), (true, content(2, -8)));
+    assert_eq!(after(-5, event(8).without(false, false, true)), (true, content(2, 5)));
+    assert_eq!(after(-5, event(8).without(false, true, true)), (true, content(2, -5)));
+    assert_eq!(after(-5, event(8).without(true, true, true)), (true, content(1, -5)));
+    // A row of no pieces does not say whether pieces came or went.
+    assert_eq!(after(0, event(8).without(false, true, false)), (false, content(1, 0)));
+    assert_eq!(after(0, event(0).without(false, true, false)), (true, content(2, 0)));
+}
+
+#[test]
+fn what_an_event_leaves_out_is_refused_where_nothing_is_stored_to_take_it_from() {
+    for before in [vec![], vec![streamed(10, 1, 5), deleted(11)], vec![streamed(11, 1, 5).unreadable()]] {
+        let mut one = One { row: None, ..One::after([snapshot(1, 1, 5).of(2)]) };
+        before.into_iter().for_each(|event| _ = one.apply(event));
+        let decision = one.apply(streamed(12, 2, 8).without(true, false, false));
+        assert_eq!(reason(&decision), Some(Reason::UnavailableValue));
+        assert_eq!(one.row.unwrap().content, None);
+    }
+}
+
+#[test]
+fn what_an_insert_leaves_out_is_not_taken_from_another_row_of_its_id() {
+    let mut one = One::after([streamed(10, 1, 5)]);
+    // The delete was lost with the connector's offsets; then another row got this key.
+    let insert = RowChange { operation: ChangeOperation::Create, ..streamed(20, 2, 8) };
+    assert_eq!(reason(&one.apply(insert.without(true, false, false))), Some(Reason::UnavailableValue));
+}
+
+#[test]
+fn what_an_event_leaves_out_is_not_taken_from_before_a_refused_one() {
+    let mut one = One::after([streamed(10, 1, 5), streamed(11, 2, 5).unreadable()]);
+    let left_out = |lsn| streamed(lsn, 3, 8).without(true, false, false);
+    assert_eq!(reason(&one.apply(left_out(12))), Some(Reason::UnavailableValue));
+    assert_eq!(one.row.clone().unwrap().content, Some(content(1, 5)), "the good may be another by now");
+    one.apply(incremental(7, None, 2, 5));
+    assert_eq!(reason(&one.apply(left_out(13))), None, "shown again, it is known");
+    assert_eq!(one.row.unwrap().content, Some(content(2, 8)));
 }

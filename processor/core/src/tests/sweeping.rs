@@ -242,6 +242,7 @@ fn row_at(lsn: u64) -> Row {
         commit_lsn: None,
         ts_ms: time(lsn),
         incremental_ts_ms: None,
+        outdated: false,
     }
 }
 
@@ -260,9 +261,10 @@ prop_compose! {
         commit_lsn: Option<u64>,
         ts_ms: i64,
         incremental_ts_ms: Option<i64>,
+        outdated: bool,
     ) -> Row {
         let content = content.map(|(good_id, pieces)| Content { good_id, pieces });
-        Row { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms }
+        Row { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms, outdated }
     }
 }
 

@@ -37,6 +37,8 @@ struct Change {
     lsn: u64,
     commit_lsn: Option<u64>,
     ts_ms: u64,
+    /// The good is large and was left as it was: the connector does not get to see it.
+    unavailable: bool,
 }
 
 /// The source, its connector, and the rows that live.
@@ -98,6 +100,9 @@ impl History {
 
     /// The good of a change, as JSON: numbers and plain texts are displayed so.
     fn good_of(&self, change: &Change) -> String {
+        if change.unavailable {
+            return format!("\"{}\"", schemas::debezium::UNAVAILABLE);
+        }
         change.content.map_or_else(String::new, |(good, _)| self.good(good).to_string())
     }
 
@@ -173,6 +178,9 @@ impl History {
         let commit_lsn = self.tick();
         for mut change in changes {
             change.ts_ms = commit_lsn;
+            if let (Some((good, _)), Some((before, _))) = (change.content, self.truth.get(&change.row)) {
+                change.unavailable = self.good_type == GoodType::Text && good == *before && commit_lsn % 3 != 0;
+            }
             match change.content {
                 Some(content) => _ = self.truth.insert(change.row, content),
                 None => _ = self.truth.remove(&change.row),
@@ -224,6 +232,7 @@ impl History {
             lsn,
             commit_lsn: None,
             ts_ms: lsn,
+            unavailable: false,
         };
         let mut records: Vec<Change> = self.truth.iter().map(record).collect();
         if complete {
@@ -244,7 +253,10 @@ impl History {
         let (ts_ms, commit_lsn) = (self.tick(), self.last_commit);
         for (row, content) in self.truth.clone() {
             let kind = Kind::Incremental;
-            self.append(broker, &Change { row, content: Some(content), kind, lsn: 0, commit_lsn, ts_ms });
+            self.append(
+                broker,
+                &Change { row, content: Some(content), kind, lsn: 0, commit_lsn, ts_ms, unavailable: false },
+            );
         }
     }
 
@@ -282,7 +294,7 @@ impl History {
 }
 
 fn streamed(row: u8, content: Option<Content>, lsn: u64) -> Change {
-    Change { row, content, kind: Kind::Streamed, lsn, commit_lsn: None, ts_ms: 0 }
+    Change { row, content, kind: Kind::Streamed, lsn, commit_lsn: None, ts_ms: 0, unavailable: false }
 }
 
 fn id(row: u8) -> Uuid {
