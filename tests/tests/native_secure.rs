@@ -172,6 +172,9 @@ fn a_registry_that_refuses_or_cannot_be_believed_at_the_start_ends_the_processor
         let authority = without(spec("authority", login, &as_it_is), &["--schema-registry-ca-file"]);
         untrusted(&authority, &["UnknownIssuer"])?;
     }
+    let expired = stack.file("expired.crt").display().to_string();
+    let outdated = |spec: ProgramSpec| spec.flag("--schema-registry-ca-file", &expired);
+    untrusted(&spec("expired", RegistryLogin::Expired, &outdated), &["expired", "valid now"])?;
     let address = stack.registry_url(RegistryLogin::Tls).replace("localhost", "127.0.0.1");
     let host = |spec: ProgramSpec| spec.flag("--schema-registry-url", &address);
     untrusted(&spec("host", RegistryLogin::Tls, &host), &["not valid for name", "--schema-registry-url"])
@@ -280,6 +283,40 @@ fn a_target_that_refuses_or_cannot_be_believed_ends_the_sink_with_code_and_remed
     let stranger = at("localhost", &trusted).replace("postgres:postgres@", "stranger@");
     let stranger = with_url("stranger", stranger)?;
     ensure_refused(&stranger, 3, "SINK_DATABASE_NOT_AUTHORIZED", &["permission denied", "target-roles.sql"])
+}
+
+#[test]
+fn a_password_changed_at_the_brokers_delays_a_running_program_until_it_is_right_again() -> Result<()> {
+    let stack = stack()?;
+    let job = Job::new(stack, "changing")?;
+    let (right, other) = ("pw-of-changing-Rd1", "pw-of-changing-Rd1-new");
+    stack.change_scram_password("changing", right)?;
+    let file = stack.file("changing.password");
+    std::fs::write(&file, right)?;
+    let log_in =
+        |spec: ProgramSpec| spec.flag("--kafka-user", "changing").flag("--kafka-password-file", file.display());
+    let expected = expected_remains(SHORT)?;
+    let mut programs = [stack.run(&log_in(job.processor(0)))?, stack.run(&log_in(job.sink(0)?))?];
+    for program in &programs {
+        wait_until(format!("{} to be ready", program.name()), CAUGHT_UP_WITHIN, || {
+            Ok(ureq::get(&format!("http://{}/ready", program.http_address())).call().is_ok())
+        })?;
+    }
+    // Brokers ask again who it is every few seconds.
+    stack.change_scram_password("changing", other)?;
+    for program in &programs {
+        wait_until(format!("{} to be refused", program.name()), CAUGHT_UP_WITHIN, || {
+            Ok(program.log()?.contains("Authentication failed"))
+        })?;
+    }
+    Replay::new(&job.kafka, &job.source_topic, &History::load(SHORT)?)?.write_rest()?;
+    for program in &mut programs {
+        ensure!(program.exit()?.is_none(), "{} ended:\n{}", program.name(), tail(&program.log()?));
+    }
+    stack.change_scram_password("changing", right)?;
+    job.wait_for(&expected, &mut programs[..1])?;
+    job.wait_for_target(&expected)?;
+    end_cleanly(&mut programs)
 }
 
 /// One right, as `kafka-acls` takes it, and the words that name it when it is missing.

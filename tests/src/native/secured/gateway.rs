@@ -40,6 +40,8 @@ pub enum RegistryLogin {
     Token,
     /// By certificate.
     Certificate,
+    /// To a certificate that has expired, unasked.
+    Expired,
 }
 
 /// Ports of the ways in.
@@ -50,6 +52,7 @@ struct Ports {
     restricted: Port,
     token: Port,
     certificate: Port,
+    expired: Port,
 }
 
 /// A running nginx.
@@ -72,6 +75,7 @@ impl Gateway {
             restricted: Port::reserve()?,
             token: Port::reserve()?,
             certificate: Port::reserve()?,
+            expired: Port::reserve()?,
         };
         let password = fs::read_to_string(password_file(&files, "registry"))?;
         set_password(&files.join(USERS), &password)?;
@@ -81,7 +85,7 @@ impl Gateway {
         fs::write(&configuration, text(directory, plain, &ports, token.trim_end()))?;
         let mut launch = Launch::in_directory("registry-gateway", directory, false);
         launch.program = provision::nginx()?;
-        launch.arguments = vec!["-c".to_owned(), configuration.display().to_string()];
+        launch.arguments = ["-e", "stderr", "-c", &configuration.display().to_string()].map(str::to_owned).to_vec();
         launch.directory.clone_from(&files);
         let mut server = Server::new(launch)?;
         server.start()?;
@@ -103,6 +107,7 @@ impl Gateway {
             RegistryLogin::Restricted => self.ports.restricted.number(),
             RegistryLogin::Token => self.ports.token.number(),
             RegistryLogin::Certificate => self.ports.certificate.number(),
+            RegistryLogin::Expired => self.ports.expired.number(),
         };
         format!("https://localhost:{port}/apis/ccompat/v7")
     }
@@ -144,6 +149,7 @@ fn text(directory: &Path, registry: u16, ports: &Ports, token: &str) -> String {
         )
     };
     let password = |users: &str| format!("auth_basic registry; auth_basic_user_file {};", file(users));
+    let expired = format!("ssl_certificate {}; ssl_certificate_key {};", file("expired.crt"), file("expired.key"));
     let refuses = "location ~ /config { limit_except GET { deny all; } proxy_pass http://127.0.0.1:";
     let servers = [
         server(&ports.basic, &password(USERS)),
@@ -151,6 +157,7 @@ fn text(directory: &Path, registry: u16, ports: &Ports, token: &str) -> String {
         server(&ports.restricted, &format!("{}\n    {refuses}{registry}; }}", password(USERS))),
         server(&ports.token, "if ($allowed = 0) { return 401; }"),
         server(&ports.certificate, &format!("ssl_client_certificate {}; ssl_verify_client on;", file("ca.crt"))),
+        server(&ports.expired, &expired),
     ];
     // Its workers read the file of passwords: they stay who we are.
     let user = if provision::server_user().is_some() { "user root;" } else { "" };

@@ -90,7 +90,36 @@ pub(super) fn make_files(directory: &Path) -> Result<()> {
         .arg(files.join("mutual.encrypted.key"))
         .arg("-passout")
         .arg(format!("file:{}", password_file(&files, "key").display())))?;
+    make_expired(&files)?;
     Tokens::make(&files)
+}
+
+/// A certificate that was good for no longer than the second in which it was made; its own authority.
+fn make_expired(files: &Path) -> Result<()> {
+    let file = |name: &str| files.join(name);
+    run(Command::new("openssl")
+        .args([
+            "req",
+            "-new",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-subj",
+            "/CN=localhost",
+        ])
+        .args(["-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
+        .arg(file("expired.key"))
+        .arg("-out")
+        .arg(file("expired.csr")))?;
+    run(Command::new("openssl")
+        .args(["x509", "-req", "-days", "0", "-copy_extensions", "copyall", "-signkey"])
+        .arg(file("expired.key"))
+        .arg("-in")
+        .arg(file("expired.csr"))
+        .arg("-out")
+        .arg(file("expired.crt")))
 }
 
 /// The file with the password of `name`.
@@ -134,8 +163,9 @@ ssl.truststore.type=PEM
 ssl.truststore.location={authority}
 listener.name.tls.ssl.client.auth=required
 listener.name.tls.ssl.principal.mapping.rules=RULE:^CN=([^,]+).*$/$1/,DEFAULT
+connections.max.reauth.ms=10000
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:ANONYMOUS;User:plain;User:oauth;User:mutual
+super.users=User:ANONYMOUS;User:plain;User:oauth;User:mutual;User:changing
 ",
         keys = file(token::KEYS),
         audience = token::AUDIENCE,

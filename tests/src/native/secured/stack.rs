@@ -122,7 +122,7 @@ impl SecureStack {
         let mut flags =
             vec![("--schema-registry-url", self.registry_url(login)), ("--schema-registry-ca-file", path("ca.crt"))];
         match login {
-            RegistryLogin::Tls => {}
+            RegistryLogin::Tls | RegistryLogin::Expired => {}
             RegistryLogin::Basic | RegistryLogin::Changing | RegistryLogin::Restricted => flags.extend([
                 ("--schema-registry-user", gateway::USER.to_owned()),
                 ("--schema-registry-password-file", path("registry.password")),
