@@ -109,8 +109,8 @@ fn every_way_to_the_registry_brings_changes_in_avro_to_the_target_in_avro() -> R
         let spec = job.processor(0).flag("--output-format", "avro");
         let mut processors = [stack.run(&stack.log_in_at_registry(spec, login))?];
         let mut sinks = [job.start_sink(0)?];
-        job.wait_for(&input.expected, &mut processors).with_context(|| format!("{login:?}"))?;
-        job.wait_for_target(&input.expected).with_context(|| format!("{login:?}"))?;
+        job.wait_for_target(&input.expected)
+            .with_context(|| format!("{login:?}: {}", tail(&processors[0].log().unwrap_or_default())))?;
         ensure_no_secret_over_http(processors[0].as_ref())?;
         end_cleanly(&mut processors)?;
         end_cleanly(&mut sinks)?;
@@ -130,8 +130,10 @@ fn a_registry_that_may_not_be_configured_is_used_all_the_same_and_told_of() -> R
     grant(&job)?;
     let spec = job.processor(0).flag("--output-format", "avro");
     let mut processors = [stack.run(&stack.log_in_at_registry(spec, RegistryLogin::Restricted))?];
-    job.wait_for(&input.expected, &mut processors)?;
+    let mut sinks = [job.start_sink(0)?];
+    job.wait_for_target(&input.expected)?;
     end_cleanly(&mut processors)?;
+    end_cleanly(&mut sinks)?;
     let log = processors[0].log()?;
     let line = log.lines().find(|line| line.contains(COMPATIBILITY_NOT_SET)).context("nothing is said of it")?;
     ensure!(line.contains("403") && line.contains("FULL_TRANSITIVE"), "{line}");
@@ -286,34 +288,34 @@ fn a_target_that_refuses_or_cannot_be_believed_ends_the_sink_with_code_and_remed
 }
 
 #[test]
-fn a_password_changed_at_the_brokers_delays_a_running_program_until_it_is_right_again() -> Result<()> {
+fn a_password_changed_at_the_brokers_ends_running_programs_and_with_the_new_one_they_go_on() -> Result<()> {
     let stack = stack()?;
     let job = Job::new(stack, "changing")?;
-    let (right, other) = ("pw-of-changing-Rd1", "pw-of-changing-Rd1-new");
-    stack.change_scram_password("changing", right)?;
+    let (old, new) = ("pw-of-changing-Rd1", "pw-of-changing-Rd1-new");
+    stack.change_scram_password("changing", old)?;
     let file = stack.file("changing.password");
-    std::fs::write(&file, right)?;
+    std::fs::write(&file, old)?;
     let log_in =
         |spec: ProgramSpec| spec.flag("--kafka-user", "changing").flag("--kafka-password-file", file.display());
-    let expected = expected_remains(SHORT)?;
-    let mut programs = [stack.run(&log_in(job.processor(0)))?, stack.run(&log_in(job.sink(0)?))?];
+    let specs = [log_in(job.processor(0)), log_in(job.sink(0)?)];
+    let mut programs = [stack.run(&specs[0])?, stack.run(&specs[1])?];
     for program in &programs {
         wait_until(format!("{} to be ready", program.name()), CAUGHT_UP_WITHIN, || {
             Ok(ureq::get(&format!("http://{}/ready", program.http_address())).call().is_ok())
         })?;
     }
-    // Brokers ask again who it is every few seconds.
-    stack.change_scram_password("changing", other)?;
-    for program in &programs {
-        wait_until(format!("{} to be refused", program.name()), CAUGHT_UP_WITHIN, || {
-            Ok(program.log()?.contains("Authentication failed"))
-        })?;
-    }
-    Replay::new(&job.kafka, &job.source_topic, &History::load(SHORT)?)?.write_rest()?;
+    // Brokers ask again who it is, every few seconds.
+    stack.change_scram_password("changing", new)?;
     for program in &mut programs {
-        ensure!(program.exit()?.is_none(), "{} ended:\n{}", program.name(), tail(&program.log()?));
+        let exit = program.wait_exit(CAUGHT_UP_WITHIN).with_context(|| tail(&program.log().unwrap_or_default()))?;
+        let log = program.log()?;
+        ensure!(exit.code == Some(3), "{} ended with {exit}:\n{}", program.name(), tail(&log));
+        ensure!(log.contains("KAFKA_NOT_AUTHENTICATED") && !log.contains(old), "{}:\n{}", program.name(), tail(&log));
     }
-    stack.change_scram_password("changing", right)?;
+    std::fs::write(&file, new)?;
+    Replay::new(&job.kafka, &job.source_topic, &History::load(SHORT)?)?.write_rest()?;
+    let expected = expected_remains(SHORT)?;
+    let mut programs = [stack.run(&specs[0])?, stack.run(&specs[1])?];
     job.wait_for(&expected, &mut programs[..1])?;
     job.wait_for_target(&expected)?;
     end_cleanly(&mut programs)
