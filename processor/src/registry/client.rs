@@ -138,11 +138,9 @@ impl RegistryClient {
             Ok(response) if response.status().is_success() => Ok(()),
             Ok(response) => {
                 let status = response.status();
-                Err(sort(
-                    Some(status.as_u16()),
-                    false,
-                    format!("status {status}: {}", response.text().unwrap_or_default()),
-                ))
+                // A registry says why in a few words; a proxy answers with a page.
+                let why: String = response.text().unwrap_or_default().chars().take(200).collect();
+                Err(sort(Some(status.as_u16()), false, format!("status {status}: {why}")))
             }
         }
     }
