@@ -46,9 +46,10 @@ chaos: programs ## Faults at random, the sums exact in the end (SECONDS=600 SEED
 	CHAOS_SECONDS=$(or $(SECONDS),600) CHAOS_SEED=$(SEED) CHAOS_SOURCE=$(SOURCE) STACK_REQUIRE_COMPOSE=1 \
 	  cargo test --locked -p tests --test $(BACKEND)_chaos -- --nocapture
 
-secure-compose: programs ## The whole job on the secured compose stack (docker-compose.secure.yml); needs a container engine
+secure-compose: programs ## The whole job on the secured compose stack (docker-compose.secure.yml), in JSON and in Avro; needs a container engine
 	deploy/images/build.sh
-	tests/compose-secure.sh
+	FORMAT=json tests/compose-secure.sh
+	FORMAT=avro tests/compose-secure.sh
 
 fuzz: toolchain ## The decoders against made-up bytes, for long (FUZZ_CASES=2000000; some ten minutes)
 	FUZZ_CASES=$(or $(FUZZ_CASES),2000000) cargo test --locked --release -p schemas --test fuzz

@@ -24,6 +24,29 @@ tls=
   \"database.sslmode\": \"$DATABASE_SSLMODE\",
   \"database.sslrootcert\": \"${DATABASE_SSLROOTCERT:-}\","
 
+# FORMAT=avro: keys and values in Avro, their schemas in an Apicurio registry where Connect reaches it. Settled before the first
+# record: keys cannot change later. REGISTRY_CA_FILE is a file on Connect's side, for https.
+FORMAT=${FORMAT:-json}
+REGISTRY_URL=${REGISTRY_URL:-http://registry:8080}
+converter() { # converter key|value: its settings
+  local name=$1.converter registry=$1.converter.apicurio.registry
+  if [ "$FORMAT" = json ]; then
+    printf '  "%s": "org.apache.kafka.connect.json.JsonConverter",\n  "%s.schemas.enable": "false",\n' "$name" "$name"
+    return
+  fi
+  printf '  "%s": "io.apicurio.registry.utils.converter.AvroConverter",\n' "$name"
+  printf '  "%s.url": "%s/apis/registry/v2",\n' "$registry" "$REGISTRY_URL"
+  printf '  "%s.%s": "true",\n' "$registry" auto-register "$registry" find-latest "$registry" as-confluent
+  printf '  "%s.headers.enabled": "false",\n' "$registry"
+  [ -z "${REGISTRY_CA_FILE:-}" ] ||
+    printf '  "%s.apicurio.rest.request.ssl.ca-bundle.location": "%s",\n' "$name" "$REGISTRY_CA_FILE"
+}
+
+# Names that Avro accepts, whatever the topic is called.
+names=
+[ "$FORMAT" = json ] || names='
+  "schema.name.adjustment.mode": "avro",'
+
 # The processor's rule rests on what this configuration makes Debezium write; docs/ARCHITECTURE.md says why.
 CONFIG=$(cat <<JSON
 {
@@ -35,11 +58,9 @@ CONFIG=$(cat <<JSON
   "database.dbname": "$DATABASE_DBNAME",$tls
   "database.server.name": "warehouse",
   "plugin.name": "pgoutput",
-  "table.include.list": "orders.transactions",
-  "key.converter": "org.apache.kafka.connect.json.JsonConverter",
-  "key.converter.schemas.enable": "false",
-  "value.converter": "org.apache.kafka.connect.json.JsonConverter",
-  "value.converter.schemas.enable": "false",
+  "table.include.list": "orders.transactions",$names
+$(converter key)
+$(converter value)
   "decimal.handling.mode": "double",
   "hstore.handling.mode": "json",
   "topic.prefix": "warehouse",
@@ -55,6 +76,7 @@ fail() { # fail CODE WHAT REMEDY
   exit 1
 }
 
+case "$FORMAT" in json | avro) ;; *) fail CONNECTOR-FORMAT "FORMAT=$FORMAT is neither json nor avro" "give one of them" ;; esac
 command -v curl >/dev/null || fail CONNECTOR-NO-CURL "curl is missing" "install it, or run this inside the Connect image"
 
 # request CURL-ARGUMENT…: sets STATUS (000 = no answer) and BODY.

@@ -2,6 +2,7 @@
 # The whole job on the secured compose stack: rows written to the source appear as sums in the target, changed and deleted ones
 # too; who cannot show who they are is not let in; nobody's log shows a secret. `make secure-compose` calls it.
 #
+# FORMAT=avro (default json): changes and stock deltas in Avro, with the schemas in the stack's registry, over TLS.
 # A project and ports of its own; removes everything it has started, also when it fails (KEEP=1 keeps it).
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
@@ -12,6 +13,8 @@ export KAFKA_1_PORT=29392 KAFKA_2_PORT=29393 KAFKA_3_PORT=29394 CONNECT_PORT=283
 export SOURCE_DB_PORT=25732 REMAINS_DB_PORT=25733
 export PROCESSOR_1_PORT=28381 PROCESSOR_2_PORT=28382 SINK_1_PORT=28386 SINK_2_PORT=28387
 WAIT_SECONDS=${WAIT_SECONDS:-240}
+FORMAT=${FORMAT:-json}
+export CONNECTOR_FORMAT=$FORMAT OUTPUT_FORMAT=$FORMAT
 
 find_docker || fail ENGINE-DOWN "no container engine answers" "run deploy/engine.sh up"
 compose() { deploy/compose.sh --secure "$@"; }
@@ -33,7 +36,7 @@ wait_equal() {
   until [ "$(target)" = "$expected" ]; do
     [ "$SECONDS" -lt "$WAIT_SECONDS" ] || {
       compose ps >&2
-      compose logs --tail=20 secrets create-topics create-connector processor-1 sink-1 >&2
+      compose logs --tail=20 secrets create-topics create-connector registry processor-1 sink-1 >&2
       fail SECURE-TIMEOUT "source and target differ after $WAIT_SECONDS s" "see the logs above"
     }
     sleep 1
@@ -56,6 +59,21 @@ sql db goods_db "UPDATE orders.transactions SET pcs = pcs + 1 WHERE good_id % 4 
   UPDATE orders.transactions SET id = md5(id::text)::uuid WHERE pcs % 7 = 3; DELETE FROM orders.transactions WHERE pcs % 11 = 4" >/dev/null
 wait_equal "updates, changed keys, deletes"
 
+# Connect and the processors may well agree on a form that nobody asked for.
+first_byte() { # first_byte TOPIC: of the first value in it, in hexadecimal
+  compose exec -T kafka-1 bash -c '
+    printf "%s\n" security.protocol=SSL ssl.keystore.type=PEM ssl.keystore.location=/etc/stock/admin.pem \
+      ssl.truststore.type=PEM ssl.truststore.location=/etc/stock/ca.crt >/tmp/admin.properties
+    /opt/kafka/bin/kafka-console-consumer.sh --bootstrap-server kafka-1:19093 --command-config /tmp/admin.properties \
+      --topic "$1" --from-beginning --max-messages 1 --timeout-ms 30000 2>/dev/null | od -An -tx1 -N1 | tr -d " "' _ "$1"
+}
+expected=$([ "$FORMAT" = avro ] && echo 00 || echo 7b)
+for topic in warehouse.orders.transactions warehouse.stock.deltas; do
+  found=$(first_byte "$topic")
+  [ "$found" = "$expected" ] || fail SECURE-FORMAT "values of $topic begin with '$found', not $expected" "look at FORMAT in source-create.sh"
+done
+say "changes and stock deltas are in $FORMAT"
+
 # Nobody gets in without a login, and the sink's role reaches nothing but its schema.
 if compose exec -T kafka-1 timeout 20 /opt/kafka/bin/kafka-topics.sh --bootstrap-server kafka-1:19092 --list >/dev/null 2>&1; then
   fail SECURE-OPEN "a client without a login lists topics" "look at the listeners of docker-compose.secure.yml"
@@ -65,6 +83,9 @@ fi
   fail SECURE-ROLE "the sink's role may do more than it needs" "look at deploy/postgres/target-roles.sql"
 [ "$(sql remains-db remains "SELECT count(*) FROM pg_stat_ssl s JOIN pg_stat_activity a USING (pid) WHERE a.usename = 'sink' AND NOT s.ssl")" = 0 ] ||
   fail SECURE-CLEAR "the sink talks to the target in the clear" "look at SINK_DATABASE_URL"
+if status=$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$REGISTRY_PORT/apis/ccompat/v7/subjects") && [ "$status" = 200 ]; then
+  fail SECURE-REGISTRY "the registry answers in the clear" "look at QUARKUS_HTTP_INSECURE_REQUESTS"
+fi
 
 # Every password there is, in every log there is, and in what Connect tells about the connector.
 logs=$(mktemp)

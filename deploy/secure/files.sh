@@ -7,11 +7,12 @@ directory=${1:-/etc/stock}
 umask 077
 
 # NAME OWNER: the owner is the user that the image runs as. Names of databases are those of the services.
-kafka=1000 connect=1001 programs=10001 database=postgres
+kafka=1000 connect=1001 registry=1001 programs=10001 database=postgres
 
 /deploy/secure/certificates.sh "$directory" \
   "kafka-1=kafka-1,localhost@$kafka" "kafka-2=kafka-2,localhost@$kafka" "kafka-3=kafka-3,localhost@$kafka" \
-  "admin=admin@$kafka" "connect=connect@$connect" "db=db,localhost@$database" "remains-db=remains-db,localhost@$database"
+  "admin=admin@$kafka" "connect=connect@$connect" "db=db,localhost@$database" "remains-db=remains-db,localhost@$database" \
+  "registry=registry,localhost@$registry"
 
 # password NAME OWNER…: the same random password for each owner, in files of their own: NAME.OWNER
 password() {

@@ -152,7 +152,7 @@ impl<W: Work> Loop<W> {
 
     fn handle(&mut self, event: Event<Taken>) -> Result<(), Coded> {
         match event {
-            Event::Record(Taken::Collected) => self.write(),
+            Event::Record(Taken::Passed) => Ok(()),
             Event::Record(Taken::StartOver(partition, progress)) => self.start_over(partition, progress),
             Event::Record(Taken::Stop(error)) => {
                 self.parts.metrics.unreadable_records.get_or_create(&self.label).inc();
@@ -173,7 +173,7 @@ impl<W: Work> Loop<W> {
             }
             // Nothing more to gather, so there is nothing to do beside a batch in flight. One wait per poll.
             Event::Idle if self.in_flight.is_some() => self.settle(),
-            Event::Idle => self.write(),
+            Event::Idle | Event::Record(Taken::Collected) => self.write(),
         }
     }
 

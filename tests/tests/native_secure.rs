@@ -5,8 +5,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use tests::client::{History, Replay, expected_remains};
-use tests::native::{Login, SecureStack};
+use tests::client::{History, Isolation, OutgoingRecord, Replay, expected_remains, unique_name};
+use tests::native::{Login, RegistryLogin, SecureStack};
+use tests::scenario::formats::{AvroInput, avro_input};
 use tests::scenario::{CAUGHT_UP_WITHIN, Job, end_cleanly, tail};
 use tests::stack::{Program, ProgramSpec, RunningProgram, Stack as _, wait_until};
 
@@ -19,6 +20,13 @@ fn stack() -> Result<&'static SecureStack> {
     static STACK: OnceLock<std::result::Result<SecureStack, String>> = OnceLock::new();
     let started = STACK.get_or_init(|| SecureStack::start().map_err(|error| format!("{error:#}")));
     started.as_ref().map_err(|error| anyhow!("the secured stack did not start: {error}"))
+}
+
+/// One input in Avro for all tests here.
+fn avro() -> Result<&'static AvroInput> {
+    static INPUT: OnceLock<std::result::Result<AvroInput, String>> = OnceLock::new();
+    let made = INPUT.get_or_init(|| stack().and_then(|stack| avro_input(stack)).map_err(|error| format!("{error:#}")));
+    made.as_ref().map_err(|error| anyhow!("there is no input in Avro: {error}"))
 }
 
 fn grant(job: &Job<'_>) -> Result<()> {
@@ -93,6 +101,124 @@ fn every_other_login_brings_a_change_from_end_to_end() -> Result<()> {
 }
 
 #[test]
+fn every_way_to_the_registry_brings_changes_in_avro_to_the_target_in_avro() -> Result<()> {
+    let (stack, input) = (stack()?, avro()?);
+    for login in [RegistryLogin::Tls, RegistryLogin::Basic, RegistryLogin::Token, RegistryLogin::Certificate] {
+        let job = Job::named(stack, &unique_name("registry"), input.topic.clone())?;
+        grant(&job)?;
+        let spec = job.processor(0).flag("--output-format", "avro");
+        let mut processors = [stack.run(&stack.log_in_at_registry(spec, login))?];
+        let mut sinks = [job.start_sink(0)?];
+        job.wait_for_target(&input.expected)
+            .with_context(|| format!("{login:?}: {}", tail(&processors[0].log().unwrap_or_default())))?;
+        ensure_no_secret_over_http(processors[0].as_ref())?;
+        end_cleanly(&mut processors)?;
+        end_cleanly(&mut sinks)?;
+        ensure_no_secret(processors[0].as_ref())?;
+        ensure!(!processors[0].log()?.contains(COMPATIBILITY_NOT_SET), "{login:?}: the subject is not guarded");
+    }
+    Ok(())
+}
+
+/// What a processor says when the registry will not be told which schemas go with ours.
+const COMPATIBILITY_NOT_SET: &str = "SCHEMA_COMPATIBILITY_NOT_SET";
+
+#[test]
+fn a_registry_that_may_not_be_configured_is_used_all_the_same_and_told_of() -> Result<()> {
+    let (stack, input) = (stack()?, avro()?);
+    let job = Job::named(stack, &unique_name("restricted"), input.topic.clone())?;
+    grant(&job)?;
+    let spec = job.processor(0).flag("--output-format", "avro");
+    let mut processors = [stack.run(&stack.log_in_at_registry(spec, RegistryLogin::Restricted))?];
+    let mut sinks = [job.start_sink(0)?];
+    job.wait_for_target(&input.expected)?;
+    end_cleanly(&mut processors)?;
+    end_cleanly(&mut sinks)?;
+    let log = processors[0].log()?;
+    let line = log.lines().find(|line| line.contains(COMPATIBILITY_NOT_SET)).context("nothing is said of it")?;
+    ensure!(line.contains("403") && line.contains("FULL_TRANSITIVE"), "{line}");
+    ensure_no_secret(processors[0].as_ref())
+}
+
+#[test]
+fn a_registry_that_refuses_or_cannot_be_believed_at_the_start_ends_the_processor_with_code_and_remedy() -> Result<()> {
+    let stack = stack()?;
+    let job = Job::new(stack, "registry-refused")?;
+    let spec = |name: &str, login: RegistryLogin, change: &dyn Fn(ProgramSpec) -> ProgramSpec| {
+        let mut spec = change(job.processor(0));
+        spec.name = format!("{}-{name}", spec.name);
+        stack.log_in_at_registry(spec, login)
+    };
+    let as_it_is = |spec: ProgramSpec| spec;
+    let without = |mut spec: ProgramSpec, flags: &[&str]| {
+        spec.flags.retain(|(flag, _)| !flags.contains(&flag.as_str()));
+        spec
+    };
+    let refused = |spec: &ProgramSpec, words: &[&str]| ensure_refused(spec, 3, "SCHEMA_REGISTRY_REFUSED", words);
+    let untrusted = |spec: &ProgramSpec, words: &[&str]| ensure_refused(spec, 3, "SCHEMA_REGISTRY_TLS", words);
+    let wrong = stack.file("wrong.password").display().to_string();
+
+    let password = |spec: ProgramSpec| spec.flag("--schema-registry-password-file", &wrong);
+    refused(&spec("password", RegistryLogin::Basic, &password), &["401"])?;
+    let unasked = ["--schema-registry-user", "--schema-registry-password-file"];
+    refused(&without(spec("nobody", RegistryLogin::Basic, &as_it_is), &unasked), &["401"])?;
+    let token = |spec: ProgramSpec| spec.flag("--schema-registry-token-file", &wrong);
+    refused(&spec("token", RegistryLogin::Token, &token), &["401"])?;
+    let missing = ["--schema-registry-token-file"];
+    refused(&without(spec("tokenless", RegistryLogin::Token, &as_it_is), &missing), &["401"])?;
+    let identity = ["--schema-registry-certificate-file", "--schema-registry-key-file"];
+    refused(&without(spec("anonymous", RegistryLogin::Certificate, &as_it_is), &identity), &["400", "certificate"])?;
+
+    for login in [RegistryLogin::Tls, RegistryLogin::Basic] {
+        // The authorities of the system vouch for none of ours.
+        let authority = without(spec("authority", login, &as_it_is), &["--schema-registry-ca-file"]);
+        untrusted(&authority, &["UnknownIssuer"])?;
+    }
+    let expired = stack.file("expired.crt").display().to_string();
+    let outdated = |spec: ProgramSpec| spec.flag("--schema-registry-ca-file", &expired);
+    untrusted(&spec("expired", RegistryLogin::Expired, &outdated), &["expired", "valid now"])?;
+    let address = stack.registry_url(RegistryLogin::Tls).replace("localhost", "127.0.0.1");
+    let host = |spec: ProgramSpec| spec.flag("--schema-registry-url", &address);
+    untrusted(&spec("host", RegistryLogin::Tls, &host), &["not valid for name", "--schema-registry-url"])
+}
+
+#[test]
+fn a_password_changed_at_the_registry_delays_until_the_file_has_it() -> Result<()> {
+    let (stack, input) = (stack()?, avro()?);
+    let job = Job::new(stack, "registry-password")?;
+    grant(&job)?;
+    let records = job.kafka.read(&input.topic, Isolation::ReadCommitted)?;
+    let records: Vec<OutgoingRecord> = records
+        .into_iter()
+        .map(|record| OutgoingRecord {
+            partition: record.partition,
+            key: record.key,
+            value: record.value,
+            timestamp_ms: record.timestamp_ms,
+            headers: record.headers,
+        })
+        .collect();
+    let file = stack.file("own-registry.password");
+    std::fs::copy(stack.file("registry.password"), &file)?;
+    let spec = job.processor(0).flag("--schema-registry-password-file", file.display());
+    let mut processors = [stack.run(&stack.log_in_at_registry(spec, RegistryLogin::Changing))?];
+    wait_until("the processor to be ready", CAUGHT_UP_WITHIN, || {
+        let url = format!("http://{}/ready", processors[0].http_address());
+        Ok(ureq::get(&url).call().is_ok())
+    })?;
+    stack.change_registry_password("pw-of-the-registry-Nc3-new")?;
+    job.kafka.write(&job.source_topic, &records)?;
+    wait_until("the refusal to be told", CAUGHT_UP_WITHIN, || {
+        Ok(processors[0].log()?.contains("SCHEMA_REGISTRY_REFUSED"))
+    })?;
+    ensure!(processors[0].exit()?.is_none(), "a refusal later is no reason to end:\n{}", processors[0].log()?);
+    std::fs::write(&file, "pw-of-the-registry-Nc3-new\n")?;
+    job.wait_for(&input.expected, &mut processors)?;
+    end_cleanly(&mut processors)?;
+    ensure_no_secret(processors[0].as_ref())
+}
+
+#[test]
 fn brokers_that_refuse_or_cannot_be_believed_end_a_program_with_code_and_remedy() -> Result<()> {
     let stack = stack()?;
     let job = Job::new(stack, "refused")?;
@@ -159,6 +285,40 @@ fn a_target_that_refuses_or_cannot_be_believed_ends_the_sink_with_code_and_remed
     let stranger = at("localhost", &trusted).replace("postgres:postgres@", "stranger@");
     let stranger = with_url("stranger", stranger)?;
     ensure_refused(&stranger, 3, "SINK_DATABASE_NOT_AUTHORIZED", &["permission denied", "target-roles.sql"])
+}
+
+#[test]
+fn a_password_changed_at_the_brokers_ends_running_programs_and_with_the_new_one_they_go_on() -> Result<()> {
+    let stack = stack()?;
+    let job = Job::new(stack, "changing")?;
+    let (old, new) = ("pw-of-changing-Rd1", "pw-of-changing-Rd1-new");
+    stack.change_scram_password("changing", old)?;
+    let file = stack.file("changing.password");
+    std::fs::write(&file, old)?;
+    let log_in =
+        |spec: ProgramSpec| spec.flag("--kafka-user", "changing").flag("--kafka-password-file", file.display());
+    let specs = [log_in(job.processor(0)), log_in(job.sink(0)?)];
+    let mut programs = [stack.run(&specs[0])?, stack.run(&specs[1])?];
+    for program in &programs {
+        wait_until(format!("{} to be ready", program.name()), CAUGHT_UP_WITHIN, || {
+            Ok(ureq::get(&format!("http://{}/ready", program.http_address())).call().is_ok())
+        })?;
+    }
+    // Brokers ask again who it is, every few seconds.
+    stack.change_scram_password("changing", new)?;
+    for program in &mut programs {
+        let exit = program.wait_exit(CAUGHT_UP_WITHIN).with_context(|| tail(&program.log().unwrap_or_default()))?;
+        let log = program.log()?;
+        ensure!(exit.code == Some(3), "{} ended with {exit}:\n{}", program.name(), tail(&log));
+        ensure!(log.contains("KAFKA_NOT_AUTHENTICATED") && !log.contains(old), "{}:\n{}", program.name(), tail(&log));
+    }
+    std::fs::write(&file, new)?;
+    Replay::new(&job.kafka, &job.source_topic, &History::load(SHORT)?)?.write_rest()?;
+    let expected = expected_remains(SHORT)?;
+    let mut programs = [stack.run(&specs[0])?, stack.run(&specs[1])?];
+    job.wait_for(&expected, &mut programs[..1])?;
+    job.wait_for_target(&expected)?;
+    end_cleanly(&mut programs)
 }
 
 /// One right, as `kafka-acls` takes it, and the words that name it when it is missing.

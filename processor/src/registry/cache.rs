@@ -61,14 +61,16 @@ struct State {
 }
 
 impl SchemaCache {
-    /// Starts the thread; `None` without a registry. Talks to the registry only when a schema is needed. `awaited` shows
-    /// how many are.
+    /// Starts the thread; `None` without a registry. The registry is asked whether it lets us in, once and here: a wrong
+    /// password is to be seen at the start, and not when the first schema is needed. If it does not answer, that is all the
+    /// same: it is asked again when a schema is needed. `awaited` shows how many are.
     ///
     /// # Errors
-    /// A wrong setting.
+    /// A wrong setting; `SCHEMA_REGISTRY_REFUSED` or `SCHEMA_REGISTRY_TLS`, if the registry is there and does not let us in.
     pub fn start(settings: &SchemaRegistry, columns: &Columns, awaited: Gauge) -> Result<Option<Self>, Coded> {
         let Some(access) = settings.access()? else { return Ok(None) };
         let client = RegistryClient::new(&access)?;
+        reach(&client, &access.urls.join(","))?;
         let cache = Self { shared: Arc::new(Shared { awaited, ..Shared::default() }) };
         let (settings, columns) = (settings.clone(), columns.clone());
         let asking = Asking { cache: cache.clone(), settings, columns, client, urls: access.urls, told: None };
@@ -121,7 +123,7 @@ impl SchemaCache {
                 }
                 Some(not_found(id, &said))
             }
-            Err(NoSchema::Unavailable(_) | NoSchema::Refused(_)) => {
+            Err(NoSchema::Unavailable(_) | NoSchema::Refused(_) | NoSchema::Untrusted(_)) => {
                 state.awaited.insert(id, None);
                 return;
             }
@@ -143,6 +145,46 @@ impl SchemaCache {
         let state = self.lock();
         drop(self.shared.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner));
     }
+}
+
+/// Asks the registry for anything at all, once.
+fn reach(client: &RegistryClient, registry: &str) -> Result<(), Coded> {
+    match client.reach() {
+        Ok(()) => Ok(()),
+        Err(NoSchema::Refused(said)) => Err(refused(registry, &said)),
+        Err(NoSchema::Untrusted(said)) => Err(untrusted(registry, &said)),
+        Err(other) => {
+            let code = "SCHEMA_REGISTRY_UNAVAILABLE";
+            tracing::warn!(
+                code,
+                registry,
+                said = other.said(),
+                "the schema registry does not answer now: going on without it"
+            );
+            Ok(())
+        }
+    }
+}
+
+/// The registry does not let us in.
+pub(super) fn refused(registry: &str, said: &str) -> Coded {
+    Coded::refused(
+        "SCHEMA_REGISTRY_REFUSED",
+        format!("the registry {registry} does not let this program in: {said}"),
+        "check --schema-registry-user and its password file, or the token file, or --schema-registry-certificate-file where \
+         the registry wants one, and that it knows the user; then start again",
+    )
+}
+
+/// The registry, or we, cannot be believed.
+pub(super) fn untrusted(registry: &str, said: &str) -> Coded {
+    Coded::refused(
+        "SCHEMA_REGISTRY_TLS",
+        format!("no TLS connection to the registry {registry}: {said}"),
+        "check that --schema-registry-ca-file holds the authority that issued the registry's certificate, that this is \
+         valid now and for the host name in --schema-registry-url, and that --schema-registry-certificate-file is given \
+         where the registry wants one; then start again",
+    )
 }
 
 fn not_found(id: u32, said: &str) -> Stop {
@@ -207,14 +249,15 @@ impl Asking {
             Err(NoSchema::Unusable(_)) => return true,
             Err(NoSchema::Unavailable(said)) => (said, "SCHEMA_REGISTRY_UNAVAILABLE"),
             Err(NoSchema::NotFound(said)) => (said, "SCHEMA_NOT_FOUND"),
-            Err(NoSchema::Refused(said)) => {
-                // Secrets are renewed: the files are read again.
+            Err(refusal @ (NoSchema::Refused(said) | NoSchema::Untrusted(said))) => {
+                // Secrets and certificates are renewed: the files are read again.
                 if let Ok(Some(access)) = self.settings.access()
                     && let Ok(client) = RegistryClient::new(&access)
                 {
                     self.client = client;
                 }
-                (said, "SCHEMA_REGISTRY_REFUSED")
+                let untrusted = matches!(refusal, NoSchema::Untrusted(_));
+                (said, if untrusted { "SCHEMA_REGISTRY_TLS" } else { "SCHEMA_REGISTRY_REFUSED" })
             }
         };
         if self.told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
@@ -291,6 +334,7 @@ mod tests {
         for _ in 0..100 {
             cache.answered(7, Err(NoSchema::Unavailable("no route".into())));
             cache.answered(7, Err(NoSchema::Refused("401".into())));
+            cache.answered(7, Err(NoSchema::Untrusted("expired".into())));
         }
         assert!(matches!(cache.get(7), Known::Awaited));
         assert_eq!(cache.wait(), [7]);

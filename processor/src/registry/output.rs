@@ -1,7 +1,9 @@
 //! The id under which the registry knows the schema of our own stock deltas.
 //!
 //! Asked for once, at start: without it nothing can be written, so the program waits for a registry that does not
-//! answer, and stops when it says no.
+//! answer, and stops when it says no. Before that the registry is told which schemas may ever follow ours: such as read
+//! all that came before and are read by it, which is what `schemas/README.md` promises. Where we may not say so, a
+//! registry's administrator has to; the records are the same.
 
 use std::thread;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use schemas::delta::avro_schema;
 use service::configuration::SchemaRegistry;
 use service::{Coded, Shutdown};
 
+use super::cache::untrusted;
 use super::client::{NoSchema, RegistryClient};
 
 const PAUSE: Duration = Duration::from_millis(500);
@@ -18,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Registers the schema of the deltas topic; `None`: told to stop meanwhile.
 ///
 /// # Errors
-/// `SCHEMA_REGISTRY_MISSING` without a registry, `SCHEMA_NOT_REGISTERED` when it refuses.
+/// `SCHEMA_REGISTRY_MISSING` without a registry, `SCHEMA_NOT_REGISTERED` when it refuses, `SCHEMA_REGISTRY_TLS`.
 pub fn register_deltas(
     settings: &SchemaRegistry,
     topic: &str,
@@ -35,13 +38,19 @@ pub fn register_deltas(
     };
     let client = RegistryClient::new(&access)?;
     let subject = format!("{topic}-value");
+    let mut protected = Err(NoSchema::Unavailable(String::new()));
     while !shutdown.requested() {
+        if matches!(protected, Err(NoSchema::Unavailable(_))) {
+            protected = client.require_compatibility(&subject);
+        }
         let said = match client.register(&subject, avro_schema(good_type)) {
             Ok(id) => {
                 tracing::info!(subject, id, "the schema of the stock deltas is registered");
+                tell(&subject, &protected);
                 return Ok(Some(id));
             }
             Err(NoSchema::Unavailable(said)) => said,
+            Err(NoSchema::Untrusted(said)) => return Err(untrusted(&access.urls.join(","), &said)),
             Err(NoSchema::Refused(said) | NoSchema::NotFound(said) | NoSchema::Unusable(said)) => {
                 return Err(Coded::refused(
                     "SCHEMA_NOT_REGISTERED",
@@ -58,4 +67,17 @@ pub fn register_deltas(
         thread::sleep(PAUSE);
     }
     Ok(None)
+}
+
+/// Tells an operator when the registry does not guard the subject.
+fn tell(subject: &str, protected: &Result<(), NoSchema>) {
+    if let Err(error) = protected {
+        tracing::warn!(
+            code = "SCHEMA_COMPATIBILITY_NOT_SET",
+            subject,
+            said = error.said(),
+            "the registry may take schemas that do not go with ours: let its administrator set FULL_TRANSITIVE for the \
+             subject, or the credentials change its configuration"
+        );
+    }
 }

@@ -30,6 +30,12 @@ pub struct SchemaRegistry {
     /// File with the certificates (PEM) to trust at the schema registry; without it those of the system
     #[arg(long, value_name = "FILE")]
     pub schema_registry_ca_file: Option<PathBuf>,
+    /// File with the certificate (PEM) to show to a schema registry that wants one
+    #[arg(long, value_name = "FILE")]
+    pub schema_registry_certificate_file: Option<PathBuf>,
+    /// File with the key of that certificate (PEM, unencrypted)
+    #[arg(long, value_name = "FILE")]
+    pub schema_registry_key_file: Option<PathBuf>,
 }
 
 /// A checked registry setting, its files read. `Debug` shows no secret.
@@ -41,6 +47,8 @@ pub struct RegistryAccess {
     pub credentials: Credentials,
     /// Certificates to trust (PEM); `None`: those of the system.
     pub ca: Option<Vec<u8>>,
+    /// Certificate and key to show (PEM, one after the other); `None`: none.
+    pub identity: Option<Secret>,
 }
 
 /// How to be let in.
@@ -81,6 +89,8 @@ impl SchemaRegistry {
                 ("--schema-registry-password-file", self.schema_registry_password_file.is_some()),
                 ("--schema-registry-token-file", self.schema_registry_token_file.is_some()),
                 ("--schema-registry-ca-file", self.schema_registry_ca_file.is_some()),
+                ("--schema-registry-certificate-file", self.schema_registry_certificate_file.is_some()),
+                ("--schema-registry-key-file", self.schema_registry_key_file.is_some()),
             ];
             return match without.into_iter().find(|(_, given)| *given) {
                 None => Ok(None),
@@ -108,7 +118,24 @@ impl SchemaRegistry {
         let read =
             |path: &PathBuf| std::fs::read(path).map_err(|error| unreadable("--schema-registry-ca-file", path, &error));
         let ca = self.schema_registry_ca_file.as_ref().map(read).transpose()?;
-        Ok(Some(RegistryAccess { urls, credentials, ca }))
+        Ok(Some(RegistryAccess { urls, credentials, ca, identity: self.identity()? }))
+    }
+
+    /// Certificate and key, which go together only.
+    fn identity(&self) -> Result<Option<Secret>, Coded> {
+        let (certificate, key) = match (&self.schema_registry_certificate_file, &self.schema_registry_key_file) {
+            (None, None) => return Ok(None),
+            (Some(certificate), Some(key)) => (certificate, key),
+            _ => {
+                return Err(wrong(
+                    "give --schema-registry-certificate-file and --schema-registry-key-file together".to_owned(),
+                ));
+            }
+        };
+        let read = |path, flag| Secret::read(path).map_err(|error| wrong(format!("{flag}: {error}")));
+        let certificate = read(certificate, "--schema-registry-certificate-file")?;
+        let key = read(key, "--schema-registry-key-file")?;
+        Ok(Some(Secret::from(format!("{}\n{}\n", certificate.expose(), key.expose()))))
     }
 }
 
@@ -154,6 +181,22 @@ mod tests {
             assert_eq!(error.code, "SCHEMA_REGISTRY_SETTING", "{url}");
             assert!(!error.to_string().contains("hunter2"));
         }
+    }
+
+    #[test]
+    fn a_certificate_and_its_key_go_together_and_are_never_shown() {
+        let directory = tempfile::tempdir().unwrap();
+        let (certificate, key) = (directory.path().join("certificate"), directory.path().join("key"));
+        std::fs::write(&certificate, "public\n").unwrap();
+        std::fs::write(&key, "hunter2\n").unwrap();
+        let half = SchemaRegistry { schema_registry_key_file: Some(key), ..registry("https://one") };
+        assert!(half.access().unwrap_err().what.contains("together"));
+        let whole = SchemaRegistry { schema_registry_certificate_file: Some(certificate.clone()), ..half };
+        let access = whole.access().unwrap().unwrap();
+        assert_eq!(access.identity.as_ref().map(Secret::expose), Some("public\nhunter2\n"));
+        assert!(!format!("{access:?}").contains("hunter2"));
+        std::fs::remove_file(&certificate).unwrap();
+        assert!(whole.access().unwrap_err().what.contains("--schema-registry-certificate-file"));
     }
 
     #[test]

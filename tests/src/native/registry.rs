@@ -11,6 +11,7 @@ use anyhow::Result;
 
 use super::ports::Port;
 use super::provision;
+use super::secured;
 use super::server::{Launch, Server};
 use crate::stack::{HEALTHY_WITHIN, wait_until};
 
@@ -22,11 +23,14 @@ pub(super) struct RegistryPorts {
     pub(super) api: Port,
     /// Where its health is asked for.
     pub(super) management: Port,
+    /// The same as `api` over TLS, where the stack is secured.
+    pub(super) tls: Option<Port>,
 }
 
 impl RegistryPorts {
-    pub(super) fn reserve() -> Result<Self> {
-        Ok(Self { api: Port::reserve()?, management: Port::reserve()? })
+    pub(super) fn reserve(secured: bool) -> Result<Self> {
+        let tls = if secured { Some(Port::reserve()?) } else { None };
+        Ok(Self { api: Port::reserve()?, management: Port::reserve()?, tls })
     }
 
     /// Base URL, without a slash at the end.
@@ -50,9 +54,12 @@ pub(super) fn server(directory: &Path, ports: &RegistryPorts, mut launch: Launch
         "-Dapicurio.storage.kind=sql".to_owned(),
         "-Dapicurio.storage.sql.kind=h2".to_owned(),
         format!("-Dapicurio.datasource.url=jdbc:h2:file:{};WRITE_DELAY=0", home.join("schemas").display()),
-        "-jar".to_owned(),
-        provision::registry_application()?.join("quarkus-run.jar").display().to_string(),
     ];
+    launch
+        .arguments
+        .extend(ports.tls.as_ref().map(|port| secured::registry_options(directory, port)).unwrap_or_default());
+    let application = provision::registry_application()?.join("quarkus-run.jar");
+    launch.arguments.extend(["-jar".to_owned(), application.display().to_string()]);
     launch.directory = home;
     Server::new(launch)
 }

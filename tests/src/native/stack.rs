@@ -83,7 +83,7 @@ impl Ports {
             connect: choose(options.connect, fixed.map(|ports| ports.connect))?,
             source: choose(options.source_database, fixed.map(|ports| ports.source_database))?,
             target: choose(options.target_database, fixed.map(|ports| ports.target_database))?,
-            registry: if options.registry { Some(RegistryPorts::reserve()?) } else { None },
+            registry: if options.registry { Some(RegistryPorts::reserve(options.secured)?) } else { None },
         })
     }
 
@@ -136,6 +136,11 @@ impl NativeStack {
     /// Ports of the first broker's secured listeners.
     pub(super) fn secured_ports(&self) -> Result<&SecuredPorts> {
         self.ports.brokers.first().and_then(|ports| ports.secured.as_ref()).context("this stack is not secured")
+    }
+
+    /// Ports of the registry.
+    pub(super) fn registry_ports(&self) -> Result<&RegistryPorts> {
+        self.ports.registry.as_ref().context("this stack has no registry")
     }
 
     pub(super) fn start_with(options: &NativeOptions) -> Result<Self> {

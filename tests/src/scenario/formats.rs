@@ -2,6 +2,7 @@
 //!
 //! Each needs a stack of its own with a registry: the connector's topic has one name, and servers are killed.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -10,7 +11,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::live::{INPUT, change_rows, write_rows};
 use super::{CAUGHT_UP_WITHIN, Job, end_cleanly, tail};
-use crate::client::{Connect, Format, History, Isolation, Replay, Sql, expected_remains, orders_connector_in};
+use crate::client::{
+    Connect, Format, History, Isolation, Replay, Sql, expected_remains, orders_connector_in, unique_name,
+};
 use crate::stack::{Component, RunningProgram, Stack, Viewpoint, wait_until};
 
 const CONNECTOR: &str = "orders-connector";
@@ -73,6 +76,27 @@ impl<'a> Run<'a> {
         ensure!(letters.is_empty(), "{} dead letters", letters.len());
         Ok(())
     }
+}
+
+/// An input that the connector has written in Avro.
+#[derive(Debug)]
+pub struct AvroInput {
+    /// Its topic.
+    pub topic: String,
+    /// What remains of each good at its end.
+    pub expected: BTreeMap<i64, i64>,
+}
+
+/// Lets the connector write rows in Avro, keys and values, and then nothing more.
+pub fn avro_input(stack: &dyn Stack) -> Result<AvroInput> {
+    let run = Run::new(stack, &unique_name("avro-input"))?;
+    let rows = 200;
+    write_rows(&run.source, 1, rows)?;
+    run.write_in(Format::Avro, Format::Avro)?;
+    // It is a snapshot, nothing but these rows.
+    wait_until("the snapshot in Avro", CAUGHT_UP_WITHIN, || Ok(run.values()?.0 >= usize::try_from(rows)?))
+        .with_context(|| format!("the connector: {:?}", run.connect.state(CONNECTOR)))?;
+    Ok(AvroInput { topic: INPUT.to_owned(), expected: run.source.source_sums()? })
 }
 
 /// Keys and values in `format` end equal to the source, with the registry killed in between: what is known goes on
@@ -141,7 +165,34 @@ pub fn output_in_avro_reaches_the_target(stack: &dyn Stack, history: &str) -> Re
     let in_avro = deltas.iter().filter(|record| record.value.as_ref().and_then(|value| value.first()) == Some(&0));
     let (in_avro, all) = (in_avro.count(), deltas.len());
     ensure!(in_avro > 100 && all - in_avro > 100, "{in_avro} of {all} stock deltas in Avro");
+    guards_the_output(&stack.addresses(Viewpoint::Host).schemas_url().context("no registry")?, &job.topic("deltas"))?;
     end_cleanly(&mut sinks)
+}
+
+/// Whether the registry takes no schema for stock deltas but such as go with ours.
+fn guards_the_output(registry: &str, topic: &str) -> Result<()> {
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let subject = format!("{topic}-value");
+    let level: serde_json::Value = agent.get(format!("{registry}/config/{subject}")).call()?.body_mut().read_json()?;
+    ensure!(level.to_string().contains("FULL_TRANSITIVE"), "the compatibility is {level}");
+    let register = |schema: &serde_json::Value| -> Result<u16> {
+        let body = serde_json::json!({ "schema": schema.to_string() });
+        Ok(agent.post(format!("{registry}/subjects/{subject}/versions")).send_json(body)?.status().as_u16())
+    };
+    let ours: serde_json::Value = serde_json::from_str(schemas::delta::AVRO_SCHEMA)?;
+    ensure!(register(&ours)? == 200, "our own schema is refused");
+    let with = |field: serde_json::Value| -> Result<serde_json::Value> {
+        let mut schema = ours.clone();
+        let fields = schema.get_mut("fields").and_then(serde_json::Value::as_array_mut);
+        fields.context("a schema without fields")?.push(field);
+        Ok(schema)
+    };
+    // What was written before has no value for it.
+    let mandatory = with(serde_json::json!({"name": "colour", "type": "string"}))?;
+    ensure!(register(&mandatory)? == 409, "a schema that cannot read what was written is taken");
+    let optional = with(serde_json::json!({"name": "colour", "type": "string", "default": ""}))?;
+    ensure!(register(&optional)? == 200, "a schema that reads everything is refused");
+    Ok(())
 }
 
 /// Values change over from JSON to Avro, back, to JSON Schema and back while rows are written and the registry comes and goes;

@@ -16,7 +16,7 @@ use super::lock::FileLock;
 use super::paths;
 use super::progress::tell;
 
-pub(super) use system::{check_helpers, postgres_binaries, server_user};
+pub(super) use system::{check_helpers, nginx, postgres_binaries, server_user};
 
 /// Version of brokers, tools and Connect.
 pub(super) const KAFKA_VERSION: &str = "4.3.1";

@@ -64,6 +64,12 @@ pub(super) fn require_maven() -> Result<PathBuf> {
     require("Maven", &["maven"], || on_path("mvn"))
 }
 
+/// The reverse proxy that stands before a secured registry.
+pub(in super::super) fn nginx() -> Result<PathBuf> {
+    let sbin = || Some(PathBuf::from("/usr/sbin/nginx")).filter(|nginx| nginx.is_file());
+    require("nginx", &["nginx-light"], || on_path("nginx").or_else(sbin))
+}
+
 /// Tools without which no server starts, and `kcat`, without which a person cannot look around.
 pub(in super::super) fn check_helpers() -> Result<()> {
     require("setpriv and setsid", &["util-linux"], || on_path("setpriv").and_then(|_| on_path("setsid")))?;
@@ -125,7 +131,9 @@ fn install(title: &str, packages: &[&str], find: &impl Fn() -> Option<PathBuf>) 
         run(Command::new("apt-get")
             .args(["-qq", "-y", "--no-install-recommends"])
             .args(arguments)
-            .env("DEBIAN_FRONTEND", "noninteractive"))
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            // Debian starts no service of a package in the runlevel for maintenance.
+            .env("RUNLEVEL", "1"))
     };
     apt(&["update"]).and_then(|()| apt(&[&["install"], packages].concat())).with_context(|| format!("To do: {remedy}"))
 }

@@ -5,8 +5,10 @@
 //! made by the project's own scripts in `deploy/`, so that those are tested, too.
 //!
 //! - `stack`: the stack
+//! - `gateway`: what stands before the schema registry
 //! - `token`: the endpoint that gives out tokens, the one server that is not a real one (brokers verify its tokens)
 
+mod gateway;
 mod stack;
 mod token;
 
@@ -20,6 +22,7 @@ use super::ports::Port;
 use super::provision;
 use super::{paths, secured::token::Tokens};
 
+pub use gateway::RegistryLogin;
 pub use stack::{Login, SecureStack};
 
 /// Passwords, each found nowhere else, so that a text in which one appears has leaked it.
@@ -29,6 +32,8 @@ pub(super) const PLAIN_PASSWORD: &str = "pw-of-plain-Vb9";
 pub(super) const CLIENT_SECRET: &str = "secret-of-the-client-Jh2";
 pub(super) const KEY_PASSWORD: &str = "pw-of-the-key-Wm5";
 pub(super) const DATABASE_PASSWORD: &str = "pw-of-the-role-Ty8";
+pub(super) const REGISTRY_PASSWORD: &str = "pw-of-the-registry-Nc3";
+pub(super) const REGISTRY_TOKEN: &str = "token-of-the-registry-Lp6";
 
 /// Ports of the listeners of secured clients.
 #[derive(Debug)]
@@ -63,7 +68,7 @@ pub(super) fn make_files(directory: &Path) -> Result<()> {
     let script = paths::workspace_directory().join("deploy/secure/certificates.sh");
     run(Command::new(script)
         .arg(&files)
-        .args(["broker=localhost", "mutual=mutual"])
+        .args(["broker=localhost", "registry=localhost", "mutual=mutual"])
         .arg(format!("database=localhost{owner}")))?;
     for (name, password) in [
         ("processor", PROCESSOR_PASSWORD),
@@ -72,6 +77,8 @@ pub(super) fn make_files(directory: &Path) -> Result<()> {
         ("oauth", CLIENT_SECRET),
         ("key", KEY_PASSWORD),
         ("database", DATABASE_PASSWORD),
+        ("registry", REGISTRY_PASSWORD),
+        ("registry-token", REGISTRY_TOKEN),
         ("wrong", "wrong"),
     ] {
         fs::write(password_file(&files, name), format!("{password}\n"))?;
@@ -83,7 +90,36 @@ pub(super) fn make_files(directory: &Path) -> Result<()> {
         .arg(files.join("mutual.encrypted.key"))
         .arg("-passout")
         .arg(format!("file:{}", password_file(&files, "key").display())))?;
+    make_expired(&files)?;
     Tokens::make(&files)
+}
+
+/// A certificate that was good for no longer than the second in which it was made; its own authority.
+fn make_expired(files: &Path) -> Result<()> {
+    let file = |name: &str| files.join(name);
+    run(Command::new("openssl")
+        .args([
+            "req",
+            "-new",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-subj",
+            "/CN=localhost",
+        ])
+        .args(["-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
+        .arg(file("expired.key"))
+        .arg("-out")
+        .arg(file("expired.csr")))?;
+    run(Command::new("openssl")
+        .args(["x509", "-req", "-days", "0", "-copy_extensions", "copyall", "-signkey"])
+        .arg(file("expired.key"))
+        .arg("-in")
+        .arg(file("expired.csr"))
+        .arg("-out")
+        .arg(file("expired.crt")))
 }
 
 /// The file with the password of `name`.
@@ -127,14 +163,28 @@ ssl.truststore.type=PEM
 ssl.truststore.location={authority}
 listener.name.tls.ssl.client.auth=required
 listener.name.tls.ssl.principal.mapping.rules=RULE:^CN=([^,]+).*$/$1/,DEFAULT
+connections.max.reauth.ms=10000
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:ANONYMOUS;User:plain;User:oauth;User:mutual
+super.users=User:ANONYMOUS;User:plain;User:oauth;User:mutual;User:changing
 ",
         keys = file(token::KEYS),
         audience = token::AUDIENCE,
         broker = file("broker.pem"),
         authority = file("ca.crt"),
     )
+}
+
+/// TLS of a registry.
+pub(super) fn registry_options(directory: &Path, port: &Port) -> Vec<String> {
+    let files = files(directory);
+    let file = |name: &str| files.join(name).display().to_string();
+    vec![
+        format!("-Dquarkus.http.ssl-port={}", port.number()),
+        format!("-Dquarkus.http.ssl.certificate.files={}", file("registry.crt")),
+        format!("-Dquarkus.http.ssl.certificate.key-files={}", file("registry.key")),
+        // The converters of Connect, and the proxy, come in the clear.
+        "-Dquarkus.http.insecure-requests=enabled".to_owned(),
+    ]
 }
 
 /// TLS of a database in a stack that is secured; none elsewhere.

@@ -11,10 +11,11 @@ use super::super::jvm::Jvm;
 use super::super::options::NativeOptions;
 use super::super::paths;
 use super::super::stack::NativeStack;
+use super::gateway::{self, Gateway, RegistryLogin};
 use super::token::{self, Tokens};
 use super::{
-    CLIENT_SECRET, DATABASE_PASSWORD, KEY_PASSWORD, PLAIN_PASSWORD, PROCESSOR_PASSWORD, SINK_PASSWORD, files,
-    password_file, run,
+    CLIENT_SECRET, DATABASE_PASSWORD, KEY_PASSWORD, PLAIN_PASSWORD, PROCESSOR_PASSWORD, REGISTRY_PASSWORD,
+    REGISTRY_TOKEN, SINK_PASSWORD, files, password_file, run,
 };
 use crate::client::Sql;
 use crate::stack::{Addresses, Component, Program, ProgramSpec, RunningProgram, Stack, Viewpoint};
@@ -34,10 +35,13 @@ pub enum Login {
     Certificate,
 }
 
-/// One broker, both databases, secured. Programs that are run here go in by [`Login::Scram`], into the target as the role
-/// `sink`, unless their flags say otherwise.
+/// One broker, Connect, both databases and a registry, secured. Programs that are run here go to the brokers by
+/// [`Login::Scram`], to the registry by [`RegistryLogin::Basic`], into the target as the role `sink`, unless their flags
+/// say otherwise.
 #[derive(Debug)]
 pub struct SecureStack {
+    // Before the directory that it reads from.
+    gateway: Gateway,
     native: NativeStack,
     tokens: Tokens,
     files: PathBuf,
@@ -47,8 +51,12 @@ pub struct SecureStack {
 impl SecureStack {
     /// Starts it.
     pub fn start() -> Result<Self> {
-        let native = NativeOptions::brokers(1).with_target_database().secured().start()?;
+        let native =
+            NativeOptions::brokers(1).with_source().with_target_database().with_registry().secured().start()?;
         let files = files(native.directory());
+        let registry = native.registry_ports()?;
+        let tls = registry.tls.as_ref().context("the registry has no TLS")?;
+        let gateway = Gateway::start(native.directory(), registry.api.number(), tls.number())?;
         let bin = native.directory().join("bin");
         fs::create_dir_all(&bin)?;
         let jvm = Jvm::prepare(native.directory(), false)?;
@@ -56,7 +64,7 @@ impl SecureStack {
         let tool = bin.join("kafka-acls.sh");
         fs::write(&tool, format!("#!/bin/sh\nexec '{}' {} \"$@\"\n", jvm.java.display(), words.join(" ")))?;
         fs::set_permissions(&tool, fs::Permissions::from_mode(0o755))?;
-        Ok(Self { tokens: Tokens::serve(&files)?, native, files, bin })
+        Ok(Self { gateway, tokens: Tokens::serve(&files)?, native, files, bin })
     }
 
     /// Brokers for clients that log in this way.
@@ -103,6 +111,53 @@ impl SecureStack {
         Ok(flags.into_iter().fold(spec, missing))
     }
 
+    /// The Confluent-compatible API of the registry by this way.
+    pub fn registry_url(&self, login: RegistryLogin) -> String {
+        self.gateway.url(login)
+    }
+
+    /// The flags of a login at the registry; none of them is given twice.
+    pub fn log_in_at_registry(&self, spec: ProgramSpec, login: RegistryLogin) -> ProgramSpec {
+        let path = |name: &str| self.file(name).display().to_string();
+        let mut flags =
+            vec![("--schema-registry-url", self.registry_url(login)), ("--schema-registry-ca-file", path("ca.crt"))];
+        match login {
+            RegistryLogin::Tls | RegistryLogin::Expired => {}
+            RegistryLogin::Basic | RegistryLogin::Changing | RegistryLogin::Restricted => flags.extend([
+                ("--schema-registry-user", gateway::USER.to_owned()),
+                ("--schema-registry-password-file", path("registry.password")),
+            ]),
+            RegistryLogin::Token => flags.push(("--schema-registry-token-file", path("registry-token.password"))),
+            RegistryLogin::Certificate => flags.extend([
+                ("--schema-registry-certificate-file", path("mutual.crt")),
+                ("--schema-registry-key-file", path("mutual.key")),
+            ]),
+        }
+        let missing = |spec: ProgramSpec, (flag, value): (&str, String)| {
+            if spec.has_flag(flag) { spec } else { spec.flag(flag, value) }
+        };
+        flags.into_iter().fold(spec, missing)
+    }
+
+    /// Gives the user of [`RegistryLogin::Changing`] another password at the registry, in no file of a program's.
+    pub fn change_registry_password(&self, password: &str) -> Result<()> {
+        self.gateway.change_password(password)
+    }
+
+    /// Gives a user of [`Login::Scram`] another password at the brokers, in no file of a program's.
+    pub fn change_scram_password(&self, user: &str, password: &str) -> Result<()> {
+        let change = format!("SCRAM-SHA-512=[password={password}]");
+        let arguments = ["--alter", "--add-config", &change, "--entity-type", "users", "--entity-name", user];
+        let bootstrap = self.native.addresses(Viewpoint::Host).bootstrap_servers;
+        let arguments = ["--bootstrap-server", &bootstrap].into_iter().chain(arguments).map(str::to_owned);
+        let jvm = Jvm::prepare(self.native.directory(), false)?;
+        run(Command::new(&jvm.java).args(jvm.arguments(
+            128,
+            "kafka.admin.ConfigCommand",
+            &arguments.collect::<Vec<_>>(),
+        )))
+    }
+
     /// The sink's role in the database of a URL of the super user's, and the URL of that role.
     fn role_url(&self, url: &str) -> Result<String> {
         let sql = Sql::connect(url)?;
@@ -138,6 +193,7 @@ impl SecureStack {
         let key = fs::read_to_string(self.file("mutual.key"))?;
         let key = key.lines().nth(1).context("an empty key")?;
         let basic = token::basic(CLIENT_SECRET);
+        let registry = gateway::basic(REGISTRY_PASSWORD);
         let secrets = [
             PROCESSOR_PASSWORD,
             SINK_PASSWORD,
@@ -145,6 +201,9 @@ impl SecureStack {
             CLIENT_SECRET,
             KEY_PASSWORD,
             DATABASE_PASSWORD,
+            REGISTRY_PASSWORD,
+            REGISTRY_TOKEN,
+            &registry,
             &token,
             &basic,
             key,
@@ -212,6 +271,9 @@ impl Stack for SecureStack {
         let mut spec = spec.clone();
         if !spec.has_flag("--kafka-security-protocol") {
             spec = self.log_in(spec, Login::Scram)?;
+        }
+        if spec.program == Program::Processor && !spec.has_flag("--schema-registry-url") {
+            spec = self.log_in_at_registry(spec, RegistryLogin::Basic);
         }
         if spec.program == Program::Processor && !spec.has_flag("--replication-factor") {
             spec = spec.flag("--replication-factor", 1);
