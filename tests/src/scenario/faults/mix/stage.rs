@@ -151,9 +151,6 @@ impl<'a> Stage<'a> {
                 }
             }
             Fault::ServersKilled(servers) => {
-                if servers.len() > 1 {
-                    self.wait_in_sync()?;
-                }
                 servers.iter().try_for_each(|server| self.stack.kill(*server))?;
                 if matches!(servers.as_slice(), [Component::Broker(_)]) {
                     // The others take over: that is what takes time, not its coming back.
@@ -173,18 +170,6 @@ impl<'a> Stage<'a> {
         }
         self.open.push(Open { fault: fault.clone(), due: Instant::now() + planned.lasts, ending });
         Ok(())
-    }
-
-    /// Waits until brokers have come back from whatever was done to them before. What is presupposed is that they lose no
-    /// acknowledged record, and a cluster that loses most of itself while it recovers may: the controller then elects
-    /// leaders that nobody vouches for.
-    fn wait_in_sync(&self) -> Result<()> {
-        let is_broker = |component: &Component| matches!(component, Component::Broker(_));
-        self.cast
-            .servers
-            .iter()
-            .filter(|server| is_broker(server))
-            .try_for_each(|broker| self.stack.wait_healthy(*broker))
     }
 
     fn undo_what_is_due(&mut self) -> Result<()> {
