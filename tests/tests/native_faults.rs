@@ -182,12 +182,6 @@ fn all_brokers_down_stop_everything_and_cost_no_change() -> Result<()> {
 
 #[test]
 #[ignore = "make faults"]
-fn brokers_killed_again_while_they_recover_lose_nothing_acknowledged() -> Result<()> {
-    broker::killed_while_they_recover(&*hurt()?)
-}
-
-#[test]
-#[ignore = "make faults"]
 fn a_broker_that_sleeps_and_wakes_believing_it_leads_costs_no_change() -> Result<()> {
     broker::paused(&*hurt()?)
 }

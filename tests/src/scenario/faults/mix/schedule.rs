@@ -295,6 +295,8 @@ impl Fault {
             }
             Self::StateDamaged(instance, _) | Self::ScaledOut(instance) => vec![Victim::Processor(*instance)],
             Self::SinkOffsetsReset(_) => (0..cast.sinks).map(Victim::Sink).chain(brokers()).collect(),
+            // Not while another one is still away or coming back; the stage sees to it that all are in sync, too.
+            Self::ServersKilled(servers) if servers.len() > 1 => brokers().to_vec(),
             Self::ServersKilled(servers) => servers.iter().copied().map(Victim::Server).collect(),
             // It hands its partitions over before it ends: that takes the others.
             Self::BrokerStopped(_) => brokers().to_vec(),

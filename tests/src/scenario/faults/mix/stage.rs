@@ -151,6 +151,9 @@ impl<'a> Stage<'a> {
                 }
             }
             Fault::ServersKilled(servers) => {
+                if servers.len() > 1 {
+                    self.wait_in_sync()?;
+                }
                 servers.iter().try_for_each(|server| self.stack.kill(*server))?;
                 if matches!(servers.as_slice(), [Component::Broker(_)]) {
                     // The others take over: that is what takes time, not its coming back.
@@ -170,6 +173,17 @@ impl<'a> Stage<'a> {
         }
         self.open.push(Open { fault: fault.clone(), due: Instant::now() + planned.lasts, ending });
         Ok(())
+    }
+
+    /// Waits until brokers have come back from whatever was done to them before. A cluster that loses most of itself while it
+    /// recovers has partitions without a leader, and librdkafka 2.12 may crash, here or in a program, when told so (#5280).
+    fn wait_in_sync(&self) -> Result<()> {
+        let is_broker = |component: &Component| matches!(component, Component::Broker(_));
+        self.cast
+            .servers
+            .iter()
+            .filter(|server| is_broker(server))
+            .try_for_each(|broker| self.stack.wait_healthy(*broker))
     }
 
     fn undo_what_is_due(&mut self) -> Result<()> {
