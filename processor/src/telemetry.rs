@@ -135,6 +135,17 @@ impl Observer for WorkerTelemetry {
             Event::Restoring { partition, position, from, end } => self.restoring(partition, position, from, end),
             Event::Started { partition, replayed, next_offset } => self.started(partition, replayed, next_offset),
             Event::Overtaken(partition) => self.overtaken(partition),
+            Event::Doubted { partition, stop, looking_for } => {
+                let label = self.label(partition);
+                tracing::warn!(
+                    stage = label.stage,
+                    partition = label.partition,
+                    code = stop.code,
+                    "not started: {}; brokers that have just come back may know better soon, so it is looked at again for {} s",
+                    stop.what,
+                    looking_for.as_secs()
+                );
+            }
             Event::Recognised { partition, offsets } => {
                 let label = self.label(partition);
                 self.metrics.recognised.inc_by(offsets);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::failure::Stop;
 use crate::topology::StatePartition;
 
 /// Something the engine did.
@@ -37,6 +38,15 @@ pub enum Event<'a> {
         replayed: u64,
         /// Next input offset.
         next_offset: i64,
+    },
+    /// A look at a partition led to a refusal. It is looked at again; the worker stops when this goes on.
+    Doubted {
+        /// Which partition.
+        partition: StatePartition,
+        /// What it will stop with.
+        stop: &'a Stop,
+        /// For how long it looks again before it does.
+        looking_for: Duration,
     },
     /// The group's offset stood below what the state has applied: these records are recognised and skipped.
     Recognised {

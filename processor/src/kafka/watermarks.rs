@@ -11,6 +11,8 @@ use super::errors::{is_transient, is_unknown_topic, refusal};
 
 /// How long to wait for a leader (elections take seconds).
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long to wait for word of who leads.
+const METADATA: Duration = Duration::from_secs(2);
 /// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(5);
 
@@ -25,6 +27,10 @@ pub(super) fn fetch<C: ConsumerContext>(
     patience: Duration,
 ) -> Result<LogEnds, Failure> {
     let began = Instant::now();
+    // A leader that was deposed and has not heard of it goes on answering with the end it knows, and nothing in such an
+    // answer makes librdkafka ask who leads now. Of two words it believes the one with the newer leader epoch; without
+    // any it asks whom it knows.
+    let _believed = consumer.fetch_metadata(Some(topic), METADATA);
     loop {
         let code = match consumer.fetch_watermarks(topic, partition, REQUEST) {
             Ok((start, high_watermark)) => return Ok(LogEnds { start, high_watermark }),

@@ -62,6 +62,10 @@ pub struct Limits {
     pub max_fencings: usize,
     /// See [`Limits::max_fencings`].
     pub fencing_window: Duration,
+    /// For how long every look at a partition must lead to a refusal before the worker stops with it. One look proves
+    /// nothing: offsets and ends are read one after the other, and a leader or a coordinator that was deposed while it
+    /// slept tells old ones until it hears of it. At least two looks are taken.
+    pub doubt: Duration,
 }
 
 impl Default for Limits {
@@ -77,6 +81,7 @@ impl Default for Limits {
             leave_wait: Duration::from_secs(5),
             max_fencings: 3,
             fencing_window: Duration::from_secs(600),
+            doubt: Duration::from_secs(20),
         }
     }
 }
@@ -261,6 +266,7 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         // Polling comes first: whatever fails below, the group's requests are still heard.
         let drained = self.gather()?;
         self.take_assigned()?;
+        self.look_again()?;
         let read = self.read_logs(drained)?;
         self.tell_caught_up()?;
         self.handle_broadcasts()?;

@@ -11,6 +11,8 @@ use crate::store::PartitionStore;
 pub(super) enum Phase {
     /// Its changelog is being replayed; its input is paused.
     Restoring(Restoring),
+    /// The last look at it led to a refusal; its input is paused until the next one, at this time (ms since 1970).
+    Doubted(u64),
     /// Its input is read.
     Running,
 }
@@ -52,7 +54,7 @@ pub(super) struct Restoring {
 pub(super) struct Owned<P> {
     /// Its store.
     pub(super) store: P,
-    /// Restoring or running.
+    /// Restoring, doubted or running.
     pub(super) phase: Phase,
     /// Mark of the last committed transaction that touched it.
     pub(super) mark: Mark,
@@ -73,9 +75,8 @@ pub(super) struct Owned<P> {
     pub(super) broadcast_boundary: Option<(usize, i64)>,
     /// When the store was last written, ms since 1970.
     pub(super) stored_ms: u64,
-    /// The code of the stop that the last look at this partition led to. A verdict must be confirmed by a second
-    /// look: offsets, changelog and input are read one after the other, and a predecessor may commit in between.
-    pub(super) suspected: Option<&'static str>,
+    /// Since when every look at this partition has led to a refusal, ms since 1970; see [`super::Limits::doubt`].
+    pub(super) doubted_since_ms: Option<u64>,
     /// The group's offset stands below the mark and should be moved up with the next commit.
     pub(super) refresh_offset: bool,
     /// Repartition topics: records before this offset are deleted already.
@@ -102,7 +103,7 @@ impl<P: PartitionStore> Owned<P> {
             broadcasts_handled: 0,
             broadcast_boundary: None,
             stored_ms: 0,
-            suspected: None,
+            doubted_since_ms: None,
             refresh_offset: false,
             purged_to: 0,
             input_topic_id,

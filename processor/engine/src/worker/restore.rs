@@ -27,6 +27,9 @@ const RESTORE_BATCH: usize = 20_000;
 /// How long an otherwise idle worker waits for a changelog record.
 const RESTORE_WAIT: Duration = Duration::from_millis(2);
 
+/// Between two looks at a partition that is about to be refused.
+const LOOK_AGAIN_MS: u64 = 1_000;
+
 impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> {
     /// Starts (or starts over) the replay of owned partitions; their input is paused until it is done.
     ///
@@ -66,7 +69,11 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
         let mut stored = owned.store.progress()?;
         if let Some(progress) = &stored {
-            check_changelog(&self.topology, changelog, progress, &changelog_topic_id, ends.high_watermark)?;
+            let checked =
+                check_changelog(&self.topology, changelog, progress, &changelog_topic_id, ends.high_watermark);
+            if let Err(stop) = checked {
+                return self.doubt(partition, stop);
+            }
             let too_old = now.saturating_sub(progress.updated_at_ms) >= max_age;
             if too_old || progress.changelog_next < ends.start {
                 owned.store.clear()?;
@@ -88,6 +95,35 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             leader_epoch: stored.and_then(|progress| progress.leader_epoch),
         });
         self.reader.add(changelog, from)
+    }
+
+    /// A look at a partition led to a refusal: it becomes the verdict when every look for [`super::Limits::doubt`] has.
+    fn doubt(&mut self, partition: StatePartition, stop: Stop) -> Result<(), Failure> {
+        let now = self.cluster.now_ms();
+        let enough = u64::try_from(self.limits.doubt.as_millis()).unwrap_or(u64::MAX);
+        let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
+        if owned.doubted_since_ms.is_some_and(|since| now.saturating_sub(since) >= enough) {
+            return Err(stop.into());
+        }
+        let first = owned.doubted_since_ms.is_none();
+        owned.doubted_since_ms.get_or_insert(now);
+        // Once at once: what was read one after the other fits together the next time.
+        owned.phase = Phase::Doubted(if first { now } else { now + LOOK_AGAIN_MS.min(enough) });
+        if first {
+            self.observer.observe(&Event::Doubted { partition, stop: &stop, looking_for: self.limits.doubt });
+        }
+        Ok(())
+    }
+
+    /// Begins the replay of doubted partitions again when it is time to.
+    pub(super) fn look_again(&mut self) -> Result<(), Failure> {
+        if !self.owned.values().any(|owned| matches!(owned.phase, Phase::Doubted(_))) {
+            return Ok(());
+        }
+        let now = self.cluster.now_ms();
+        let is_due = |owned: &Owned<_>| matches!(owned.phase, Phase::Doubted(due) if due <= now);
+        let due: Vec<_> = self.owned.iter().filter(|(_, owned)| is_due(owned)).map(|(due, _)| *due).collect();
+        self.begin_restore(&due)
     }
 
     /// Reads a bounded number of changelog and broadcast records; tells whether there were any.
@@ -177,7 +213,8 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
         let Phase::Restoring(restoring) = &owned.phase else { return Ok(()) };
         if !owned.input_topic_id.is_empty() && owned.input_topic_id != input_topic_id && restoring.mark.is_some() {
-            return Err(topic_changed("INPUT_TOPIC_RECREATED", self.topology.topic_name(input.topic)).into());
+            let stop = topic_changed("INPUT_TOPIC_RECREATED", self.topology.topic_name(input.topic));
+            return self.doubt(partition, stop);
         }
         let decision = resume(&Found {
             input: &format!("{}-{}", self.topology.topic_name(input.topic), input.partition),
@@ -190,13 +227,9 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         });
         let start = match decision {
             Ok(start) => start,
-            Err(stop) if owned.suspected == Some(stop.code) => return Err(stop.into()),
-            Err(stop) => {
-                owned.suspected = Some(stop.code);
-                return self.begin_restore(&[partition]);
-            }
+            Err(stop) => return self.doubt(partition, stop),
         };
-        owned.suspected = None;
+        owned.doubted_since_ms = None;
         let (replayed, position) = (restoring.replayed, restoring.position);
         owned.leader_epoch = restoring.leader_epoch.filter(|_| restoring.replayed == 0);
         owned.mark = start.mark;

@@ -1,17 +1,22 @@
 //! Faults of brokers. The stack must be one of its own.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::metadata::MetadataPartition;
 
 use super::Trial;
+use super::chaos;
 use super::recovery::Output;
+use super::witness::Witness;
 use crate::client::Kafka;
 use crate::stack::{Component, HEALTHY_WITHIN, Stack, wait_for};
 
 const BROKERS: [Component; 3] = [Component::Broker(1), Component::Broker(2), Component::Broker(3)];
+
+/// Times that brokers are killed while they recover, unless it is to go on for longer.
+const ROUNDS_OF_RECOVERING: usize = 3;
 
 /// Longer than a controller waits for a silent broker (9 s).
 const LONGER_THAN_A_BROKER_SESSION: Duration = Duration::from_secs(12);
@@ -83,6 +88,60 @@ fn down(stack: &dyn Stack, name: &str, brokers: &[Component], fault: &'static st
     trial.recovers_from(fault, Output::Topic);
     stack.wait_all_healthy()?;
     trial.progress(300)?;
+    trial.finish()
+}
+
+/// Two killed, then the third or all of them at any moment of their recovery, again and again: leaders are elected when no
+/// replica counts as in sync any more. Nothing acknowledged is lost, and no end is told that lies below it.
+pub fn killed_while_they_recover(stack: &dyn Stack) -> Result<()> {
+    let mut trial = Trial::start(stack, "brokers-recovering")?;
+    let witness = Witness::start(&trial.job.kafka)?;
+    let (began, enough) = (Instant::now(), chaos());
+    let mut rounds = 0;
+    while rounds < ROUNDS_OF_RECOVERING || began.elapsed() < enough {
+        let mut order = BROKERS;
+        fastrand::shuffle(&mut order);
+        let [first, second, third] = order;
+        let mut told = vec![format!("{first} and {second} killed")];
+        let pause = |trial: &mut Trial<'_>, up_to: u64| {
+            let length = Duration::from_millis(fastrand::u64(..up_to));
+            trial.for_the_length_of(length)
+        };
+        stack.kill(first)?;
+        pause(&mut trial, 1_000)?;
+        stack.kill(second)?;
+        pause(&mut trial, 6_000)?;
+        stack.start(first)?;
+        pause(&mut trial, 2_000)?;
+        stack.start(second)?;
+        // From before they have come to their logs until they are in sync again.
+        pause(&mut trial, 25_000)?;
+        let mut again = if fastrand::bool() { vec![third, first, second] } else { vec![third] };
+        told.push(format!("then {again:?}"));
+        for broker in &again {
+            stack.kill(*broker)?;
+            if fastrand::bool() {
+                pause(&mut trial, 1_500)?;
+            }
+        }
+        pause(&mut trial, 3_000)?;
+        fastrand::shuffle(&mut again);
+        for broker in again {
+            stack.start(broker)?;
+            pause(&mut trial, 2_000)?;
+        }
+        if fastrand::bool() {
+            stack.wait_all_healthy()?;
+            trial.progress(100)?;
+        } else {
+            pause(&mut trial, 25_000)?;
+        }
+        rounds += 1;
+        eprintln!("round {rounds} after {:?}: {} {:?}", began.elapsed(), told.join(", "), witness.progress());
+    }
+    stack.wait_all_healthy()?;
+    trial.progress(100)?;
+    witness.end()?;
     trial.finish()
 }
 

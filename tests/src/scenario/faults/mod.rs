@@ -20,6 +20,7 @@ pub mod sink;
 pub mod source;
 pub mod target;
 mod trial;
+mod witness;
 pub mod zombie;
 
 use std::time::Duration;

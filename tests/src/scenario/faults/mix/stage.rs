@@ -175,9 +175,8 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Waits until brokers have come back from whatever was done to them before. What is presupposed is that they lose no
-    /// acknowledged record, and a cluster that loses most of itself while it recovers may: the controller then elects
-    /// leaders that nobody vouches for.
+    /// Waits until brokers have come back from whatever was done to them before. A cluster that loses most of itself while it
+    /// recovers has partitions without a leader, and librdkafka 2.12 may crash, here or in a program, when told so (#5280).
     fn wait_in_sync(&self) -> Result<()> {
         let is_broker = |component: &Component| matches!(component, Component::Broker(_));
         self.cast
