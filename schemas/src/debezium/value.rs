@@ -63,7 +63,7 @@ pub struct RowChange {
     pub source: Source,
 }
 
-/// What stands in place of a value that the source has not told the connector: that of a large (TOASTed) column which an
+/// What stands in place of a value that the source has not told the connector: that of a large column which an
 /// update left as it was, without `REPLICA IDENTITY FULL`.
 pub const UNAVAILABLE: &str = "__debezium_unavailable_value";
 

@@ -50,8 +50,8 @@ pub fn texts_end_exactly_in_the_target(stack: &dyn Stack, history: &str) -> Resu
     is_refused(stack, &sink, "SINK_GOOD_TYPE")
 }
 
-/// Another shop's table through the real connector: other names, goods that are texts, and so wide that PostgreSQL keeps them
-/// out of line, whereupon updates leave them out. `stack` must be one of its own.
+/// Another shop's table through the real connector: other names, goods that are texts, and so wide that they are kept
+/// out of the row, whereupon updates leave them out. `stack` must be one of its own.
 pub fn of_another_table_end_equal_to_the_source(stack: &dyn Stack, name: &str) -> Result<()> {
     let addresses = stack.addresses(Viewpoint::Host);
     let job = Job::named(stack, name, "warehouse.shop.movements".to_owned())?;
