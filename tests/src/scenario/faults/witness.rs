@@ -69,7 +69,10 @@ impl Witness {
             threads.push(std::thread::Builder::new().name("witness".into()).spawn(move || work(&shared))?);
             Ok(())
         };
-        start(Shared::write)?;
+        start(|shared| {
+            shared.write();
+            Ok(())
+        })?;
         start(Shared::ask_with_one_client)?;
         start(Shared::ask_with_new_clients)?;
         start(Shared::look_as_a_restore_does)?;
@@ -128,7 +131,7 @@ impl Shared {
     }
 
     /// What fails has an unknown outcome, and its number is not used again.
-    fn write(&self) -> Result<()> {
+    fn write(&self) {
         let mut number = 0;
         while !self.is_over() {
             let Ok(producer) = Writer::start(self) else { continue };
@@ -141,7 +144,6 @@ impl Shared {
                 });
             }
         }
-        Ok(())
     }
 
     fn ask_with_one_client(&self) -> Result<()> {
