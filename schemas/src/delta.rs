@@ -229,7 +229,7 @@ mod tests {
         let good_id = prop_oneof![Just(0), any::<i64>()];
         (good_id, any::<(i128, i128)>(), prop_oneof![Just(0), any::<i64>()], any::<(u64, u64)>()).prop_map(
             |(good_id, (delta, remains), transactions, (version, epoch))| StockDelta {
-                good_id,
+                good_id: GoodId::Integer(good_id),
                 delta,
                 remains,
                 transactions,

@@ -111,6 +111,7 @@ fn fill(bench: &Bench, application: &Application, ids: u64) -> Result<()> {
         commit_lsn: None,
         ts_ms: 1_795_333_786_480,
         incremental_ts_ms: None,
+        outdated: false,
     };
     for number in 0..ids {
         let id = uuid::Builder::from_random_bytes(random.u128(..).to_le_bytes()).into_uuid();
