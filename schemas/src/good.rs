@@ -4,6 +4,7 @@
 //! Debezium sends it. The integer 2 and the text `2` have the same record key, so the goods of one system are of one
 //! [`GoodType`], which the processor keeps and compares; nothing here guesses it.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -37,7 +38,7 @@ impl fmt::Display for GoodType {
 }
 
 /// A good. Integers sort before texts. Copied without allocation: texts are shared.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GoodId {
     /// Of [`GoodType::Integer`].
     Integer(i64),
@@ -109,6 +110,26 @@ impl GoodId {
 impl From<i64> for GoodId {
     fn from(value: i64) -> Self {
         Self::Integer(value)
+    }
+}
+
+impl PartialOrd for GoodId {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Written out because a transaction's goods are sorted: two integers are told apart by one comparison.
+impl Ord for GoodId {
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Integer(one), Self::Integer(other)) => one.cmp(other),
+            (Self::Text(one), Self::Text(other)) => one.cmp(other),
+            (Self::Integer(_), Self::Text(_)) => Ordering::Less,
+            (Self::Text(_), Self::Integer(_)) => Ordering::Greater,
+        }
     }
 }
 

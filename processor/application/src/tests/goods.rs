@@ -160,7 +160,7 @@ fn an_event_that_cannot_be_read_makes_what_is_stored_doubtful() {
     world.sent(&mut open, 1, b"not JSON").unwrap();
     sent(&mut world, &mut open, 1, 40, LEFT_OUT, 7);
     let letters = of(&world.commit(open), Wiring::DEFAULT.dead_letters);
-    let reasons: Vec<&[u8]> = letters.iter().map(|letter| reason(letter)).collect();
+    let reasons: Vec<&[u8]> = letters.iter().map(reason).collect();
     assert_eq!(reasons, [&b"not-json"[..], b"unavailable-value"]);
     check_restorable(&world);
     world.restart();

@@ -333,7 +333,9 @@ fn what_an_event_leaves_out_is_as_it_was() {
 fn what_an_event_leaves_out_is_refused_where_nothing_is_stored_to_take_it_from() {
     for before in [vec![], vec![streamed(10, 1, 5), deleted(11)], vec![streamed(11, 1, 5).unreadable()]] {
         let mut one = One { row: None, ..One::after([snapshot(1, 1, 5).of(2)]) };
-        before.into_iter().for_each(|event| _ = one.apply(event));
+        for event in before {
+            one.apply(event);
+        }
         let decision = one.apply(streamed(12, 2, 8).without(true, false, false));
         assert_eq!(reason(&decision), Some(Reason::UnavailableValue));
         assert_eq!(one.row.unwrap().content, None);

@@ -179,7 +179,8 @@ impl History {
         for mut change in changes {
             change.ts_ms = commit_lsn;
             if let (Some((good, _)), Some((before, _))) = (change.content, self.truth.get(&change.row)) {
-                change.unavailable = self.good_type == GoodType::Text && good == *before && commit_lsn % 3 != 0;
+                change.unavailable =
+                    self.good_type == GoodType::Text && good == *before && !commit_lsn.is_multiple_of(3);
             }
             match change.content {
                 Some(content) => _ = self.truth.insert(change.row, content),
