@@ -98,10 +98,11 @@ fn measure(arguments: Measure) -> Result<()> {
     throughput::warm_up(&bench)?;
     for part in parts {
         bench.say(format_args!("== {part}"));
-        part.run(&bench, &sizes, &mut report).with_context(|| format!("part {part}"))?;
+        let outcome = part.run(&bench, &sizes, &mut report);
         report.seconds = bench.seconds();
-        // After every part: what was measured survives whatever the next one does.
+        // After every part, also one that failed half-way: what was measured survives whatever comes next.
         report.store(&result)?;
+        outcome.with_context(|| format!("part {part}"))?;
     }
     bench.say(format_args!("done; figures in {}", result.display()));
     writeln!(std::io::stdout(), "\n{}", report.table()).context("cannot write to standard output")

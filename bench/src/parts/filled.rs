@@ -70,6 +70,16 @@ pub fn run(bench: &Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
     ));
     process.stop()?;
     drop(process);
+    let figures = &mut report.figures;
+    figures.growth_filled_store = free.map(|free| free / base.events_per_s);
+    figures.filled_restart_owned_s = Some(restart.owned_to_commit_s);
+    figures.filled_restore_records_per_s = Some(restore.records_per_s);
+    figures.disk_bytes_per_id = Some(bytes_per_id);
+    report.details.insert("filled_ids".to_owned(), sizes.fill.into());
+    report.details.insert("filled_events_per_s".to_owned(), free.into());
+    report.details.insert("filled_restore".to_owned(), serde_json::to_value(restore)?);
+    report.details.insert("filled_restart".to_owned(), serde_json::to_value(restart)?);
+    report.runs.push(base);
     match Limit::memory(LIMIT_MB) {
         Ok(limit) => {
             output.follow(&source, || Ok(()))?;
@@ -82,19 +92,7 @@ pub fn run(bench: &Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
         Err(reason) => _ = report.notes.insert("filled".to_owned(), format!("{reason:#}")),
     }
     application.remove(bench)?;
-    bench.delete_topics_of(&source.topic)?;
-
-    let figures = &mut report.figures;
-    figures.growth_filled_store = free.map(|free| free / base.events_per_s);
-    figures.filled_restart_owned_s = Some(restart.owned_to_commit_s);
-    figures.filled_restore_records_per_s = Some(restore.records_per_s);
-    figures.disk_bytes_per_id = Some(bytes_per_id);
-    report.details.insert("filled_ids".to_owned(), sizes.fill.into());
-    report.details.insert("filled_events_per_s".to_owned(), free.into());
-    report.details.insert("filled_restore".to_owned(), serde_json::to_value(restore)?);
-    report.details.insert("filled_restart".to_owned(), serde_json::to_value(restart)?);
-    report.runs.push(base);
-    Ok(())
+    bench.delete_topics_of(&source.topic)
 }
 
 /// Writes ids to the changelog, each into the partition in which its events would be.
