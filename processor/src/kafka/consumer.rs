@@ -122,6 +122,10 @@ impl KafkaConsumer {
     /// An error on the queue: `None` when librdkafka mends it by itself.
     fn trouble(&self, error: &ConsumerError) -> Option<Failure> {
         let consumer = self.poller.consumer()?;
+        if poll::names_an_offset(error) && poll::is_stale(error, &self.topics, &self.started) {
+            tracing::info!(text = error.text.trim(), "an error of a partition that is not read at that offset");
+            return None;
+        }
         match poll::judge(error, &self.topics, "INPUT") {
             Trouble::Passing => None,
             Trouble::UnknownTopic => poll::confirm_missing(consumer, &self.topics, error),
@@ -152,6 +156,8 @@ impl KafkaConsumer {
                         std::thread::sleep(BACKOFF);
                         continue;
                     }
+                    // It fetches this partition no more: what it was read at, or parked at, had left the log.
+                    Some(RDKafkaErrorCode::State) => return Err(poll::member_lost(what())),
                     Some(code) => code.to_string(),
                 },
                 Err(error) => error.to_string(),

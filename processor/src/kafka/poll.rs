@@ -66,6 +66,23 @@ pub(super) fn end(
     started.get(&partition).is_some_and(|floor| element.offset >= *floor).then_some((partition, element.offset))
 }
 
+/// Whether an error says that records at an offset cannot be had.
+pub(super) fn names_an_offset(error: &ConsumerError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(error.code, Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation)
+}
+
+/// Whether an error is that of a partition that is not being read (any more), or of a position before its start.
+///
+/// librdkafka drops outdated records by itself, but not outdated errors: they carry no version, outlive the loss of
+/// a partition in its queue, and come out when it is assigned again (`rd_kafka_offset_reset`,
+/// `rd_kafka_consumer_err`). A member that slept while others went on and purged finds one for each partition.
+pub(super) fn is_stale(error: &ConsumerError, topics: &Topics, started: &HashMap<TopicPartition, i64>) -> bool {
+    let Some(element) = error.partition.as_ref() else { return false };
+    let Some(partition) = topics.partition(element) else { return false };
+    started.get(&partition).is_none_or(|floor| (0..*floor).contains(&element.offset))
+}
+
 /// Passes log lines and statistics to the client's context.
 pub(super) fn report(kind: &Kind<'_>, context: &Context) {
     match kind {
@@ -104,17 +121,22 @@ pub(super) fn judge(error: &ConsumerError, topics: &Topics, role: &'static str) 
             }
             if error.fatal {
                 // librdkafka has unassigned everything without telling; only a new client can go on.
-                return Trouble::Serious(Failure::stop(
-                    "KAFKA_MEMBER_LOST",
-                    format!("the consumer failed for good: {what}"),
-                    "nothing at once: start the process again; if it repeats, look for another process of the same \
-                     --application-id and --instance",
-                ));
+                return Trouble::Serious(member_lost(format!("the consumer failed for good: {what}")));
             }
             tracing::warn!(topics = topics.topology().topics.len(), "consumer: {what}");
             Trouble::Passing
         }
     }
+}
+
+/// Only a new client can go on.
+pub(super) fn member_lost(what: String) -> Failure {
+    Failure::stop(
+        "KAFKA_MEMBER_LOST",
+        what,
+        "nothing at once: start the process again; if it repeats, look for another process of the same \
+         --application-id and --instance",
+    )
 }
 
 fn truncated(input: bool, what: String) -> Failure {

@@ -41,9 +41,7 @@ impl KafkaReader {
     }
 
     fn trouble(&self, error: &ConsumerError) -> Option<Failure> {
-        // An error of a partition that is not read any more is no trouble.
-        let about = error.partition.as_ref().and_then(|element| self.topics.partition(element));
-        if about.is_some_and(|partition| !self.started.contains_key(&partition)) {
+        if poll::is_stale(error, &self.topics, &self.started) {
             return None;
         }
         match poll::judge(error, &self.topics, "CHANGELOG") {

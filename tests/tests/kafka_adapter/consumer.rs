@@ -179,6 +179,35 @@ fn a_start_outside_the_log_stops_with_a_code() -> Result<()> {
     Ok(())
 }
 
+/// What a member finds that slept while others went on and purged: librdkafka keeps the errors of the positions it
+/// had, also when it loses the partitions and gets them back.
+#[test]
+fn an_error_from_before_a_partition_was_lost_does_not_end_the_member_that_has_it_again() -> Result<()> {
+    let bench = Bench::new()?;
+    let zero = at(INPUT, 0);
+    bench.write(zero, &["a", "b", "c"])?;
+    bench.kafka.delete_records(bench.name(INPUT), 0, 2)?;
+    let mut consumer = bench.member("a")?;
+    // No poll hears of the error; that it is there shows in that the partition cannot be started any more.
+    let mut pause = Duration::from_millis(200);
+    let failure = loop {
+        consumer.start(zero, 0, None)?;
+        thread::sleep(pause);
+        let Err(failure) = consumer.start(zero, 2, None) else {
+            pause *= 2;
+            ensure!(pause < PATIENCE, "a start below the log is read");
+            continue;
+        };
+        break failure;
+    };
+    ensure!(code(&failure) == "KAFKA_MEMBER_LOST", "{failure}");
+    consumer.unassign(&[zero])?;
+    consumer.assign(&[zero])?;
+    consumer.start(zero, 2, None)?;
+    ensure!(read(&mut consumer, zero, 1)? == [(2, "c".into())]);
+    Ok(())
+}
+
 #[test]
 fn an_unknown_leader_epoch_is_noticed_as_truncation() -> Result<()> {
     let bench = Bench::new()?;
