@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use bench::bench::{Bench, Needs};
 use bench::parts::{Part, Sizes, throughput};
 use bench::raw_copy;
@@ -80,7 +80,7 @@ fn measure(arguments: Measure) -> Result<()> {
     let quick = arguments.quick;
     let sizes = Sizes {
         full: !quick,
-        events: arguments.events.unwrap_or(if quick { 1_000_000 } else { 3_000_000 }),
+        events: arguments.events.unwrap_or(if quick { 1_000_000 } else { 1_500_000 }),
         repetitions: arguments.repetitions.unwrap_or(if quick { 1 } else { 2 }),
         fill: arguments.fill,
         backfill: arguments.backfill,
@@ -96,14 +96,20 @@ fn measure(arguments: Measure) -> Result<()> {
     let needs = Needs { source: parts.contains(&Part::Backfill), jdbc_sink: parts.contains(&Part::Sink) };
     let bench = Bench::start(programs, needs)?;
     throughput::warm_up(&bench)?;
+    let mut failed = Vec::new();
     for part in parts {
         bench.say(format_args!("== {part}"));
-        let outcome = part.run(&bench, &sizes, &mut report);
+        if let Err(error) = part.run(&bench, &sizes, &mut report) {
+            bench.say(format_args!("{part} failed: {error:#}"));
+            report.notes.insert(part.to_string(), format!("failed: {error:#}"));
+            failed.push(part.to_string());
+        }
         report.seconds = bench.seconds();
         // After every part, also one that failed half-way: what was measured survives whatever comes next.
         report.store(&result)?;
-        outcome.with_context(|| format!("part {part}"))?;
     }
     bench.say(format_args!("done; figures in {}", result.display()));
-    writeln!(std::io::stdout(), "\n{}", report.table()).context("cannot write to standard output")
+    writeln!(std::io::stdout(), "\n{}", report.table()).context("cannot write to standard output")?;
+    ensure!(failed.is_empty(), "failed: {}; why is among the notes above", failed.join(", "));
+    Ok(())
 }
