@@ -51,9 +51,8 @@ secure-compose: programs ## The whole job on the secured compose stack (docker-c
 	FORMAT=json tests/compose-secure.sh
 	FORMAT=avro tests/compose-secure.sh
 
-fuzz: toolchain ## The decoders against made-up bytes, for long (FUZZ_CASES=2000000; some ten minutes)
-	FUZZ_CASES=$(or $(FUZZ_CASES),2000000) cargo test --locked --release -p schemas --test fuzz
-	FUZZ_CASES=$(or $(FUZZ_CASES),2000000) cargo test --locked --release -p service no_bytes_of_a_file
+fuzz: toolchain ## Decoders against bytes that reach new code, which are kept (SECONDS=600 for each, TARGETS=…; cargo install --locked cargo-fuzz)
+	@tests/fuzz.sh $(or $(SECONDS),600) $(TARGETS)
 
 check: toolchain ## Formatting, lints, and licences where cargo-deny is installed
 	cargo fmt --all --check

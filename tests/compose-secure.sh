@@ -2,7 +2,7 @@
 # The whole job on the secured compose stack: rows written to the source appear as sums in the target, changed and deleted ones
 # too; who cannot show who they are is not let in; nobody's log shows a secret. `make secure-compose` calls it.
 #
-# FORMAT=avro (default json): changes and stock deltas in Avro, with the schemas in the stack's registry, over TLS.
+# FORMAT=avro (default json): changes, stock deltas and changelog in Avro, with the schemas in the stack's registry, over TLS.
 # A project and ports of its own; removes everything it has started, also when it fails (KEEP=1 keeps it).
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
@@ -14,7 +14,7 @@ export SOURCE_DB_PORT=25732 REMAINS_DB_PORT=25733
 export PROCESSOR_1_PORT=28381 PROCESSOR_2_PORT=28382 SINK_1_PORT=28386 SINK_2_PORT=28387
 WAIT_SECONDS=${WAIT_SECONDS:-240}
 FORMAT=${FORMAT:-json}
-export CONNECTOR_FORMAT=$FORMAT OUTPUT_FORMAT=$FORMAT
+export CONNECTOR_FORMAT=$FORMAT OUTPUT_FORMAT=$FORMAT CHANGELOG_FORMAT=$FORMAT
 
 find_docker || fail ENGINE-DOWN "no container engine answers" "run deploy/engine.sh up"
 compose() { deploy/compose.sh --secure "$@"; }

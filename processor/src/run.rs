@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use processor_application::{OutputFormat as DeltaFormat, Settings as ApplicationSettings, StockApplication, Wiring};
+use processor_application::{RecordFormat, Settings as ApplicationSettings, StockApplication, Wiring};
 use processor_core::SweepPolicy;
 use processor_engine::{Failure, Limits, Step, Stop, Topology, Worker};
 use processor_store::LocalStore;
@@ -23,7 +23,7 @@ use crate::caught_up::{CaughtUp, Rounds};
 use crate::kafka::admin::{self, Provided, Provision};
 use crate::kafka::{ClientProperties, KafkaCluster};
 use crate::metrics::{Metrics, PartitionLabel};
-use crate::registry::output::register_deltas;
+use crate::registry::output::register;
 use crate::registry::{CachedSchemas, RegistryCluster, SchemaCache};
 use crate::settings::{OutputFormat, Run};
 use crate::telemetry::{ApplicationTelemetry, WorkerTelemetry};
@@ -78,15 +78,14 @@ pub fn run(settings: Run, kafka: &KafkaTables) -> Result<(), Coded> {
     let schemas = SchemaCache::start(&settings.schema_registry, &columns, metrics.schemas_awaited.clone())?;
     let names = topic_names(&settings)?;
     let Some(provided) = provide_topics(&settings, &properties, &operations.shutdown)? else { return Ok(()) };
-    let output = match settings.output_format {
-        OutputFormat::Json => DeltaFormat::Json,
-        OutputFormat::Avro => {
-            match register_deltas(&settings.schema_registry, &names.deltas, columns.good_type(), &operations.shutdown)?
-            {
-                Some(schema_id) => DeltaFormat::Avro { schema_id },
-                None => return Ok(()),
-            }
-        }
+    let form = |wanted, topic: &str, schema| form(&settings, wanted, topic, schema, &operations.shutdown);
+    let goods = columns.good_type();
+    let Some(output) = form(settings.output_format, &names.deltas, schemas::delta::avro_schema(goods))? else {
+        return Ok(());
+    };
+    let changelog_schema = schemas::changelog::avro_schema(goods);
+    let Some(changelog) = form(settings.changelog_format, &names.transactions, changelog_schema)? else {
+        return Ok(());
     };
     let topology = Arc::new(Wiring::topology(&settings.source_topic, &names, settings.accept_truncated_input));
     let mut options = processor_store::Options::new(
@@ -101,7 +100,7 @@ pub fn run(settings: Run, kafka: &KafkaTables) -> Result<(), Coded> {
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     options.apply_threads = (cores / usize::from(settings.workers)).clamp(1, 4);
     let plan = Plan {
-        application: application_settings(&settings, &provided, columns, output)?,
+        application: application_settings(&settings, &provided, columns, (output, changelog))?,
         // Well before the changelogs may have forgotten a tombstone.
         max_state_age: Limits::default().max_state_age.min(Duration::from_millis(provided.delete_retention_ms / 4 * 3)),
         store: LocalStore::open(options).map_err(coded)?,
@@ -122,6 +121,21 @@ pub fn run(settings: Run, kafka: &KafkaTables) -> Result<(), Coded> {
         tracing::warn!(%failure, "the state was not closed cleanly: after a reboot it is restored from the changelog");
     }
     outcome
+}
+
+/// The form that a topic's records are to have, its schema registered where it has one; `None`: told to stop meanwhile.
+fn form(
+    settings: &Run,
+    wanted: OutputFormat,
+    topic: &str,
+    schema: &str,
+    shutdown: &Shutdown,
+) -> Result<Option<RecordFormat>, Coded> {
+    Ok(match wanted {
+        OutputFormat::Json => Some(RecordFormat::Json),
+        OutputFormat::Avro => register(&settings.schema_registry, topic, schema, shutdown)?
+            .map(|schema_id| RecordFormat::Avro { schema_id }),
+    })
 }
 
 fn topic_names(settings: &Run) -> Result<schemas::Topics, Coded> {
@@ -175,7 +189,7 @@ fn application_settings(
     settings: &Run,
     provided: &Provided,
     columns: Columns,
-    output: DeltaFormat,
+    (output, changelog): (RecordFormat, RecordFormat),
 ) -> Result<ApplicationSettings, Coded> {
     let partitions = |count: u16, topic: &str| {
         NonZeroU32::new(u32::from(count)).ok_or_else(|| {
@@ -186,6 +200,7 @@ fn application_settings(
     let movements = partitions(provided.movements_partitions, "movements")?;
     Ok(ApplicationSettings {
         output,
+        changelog,
         decoder: Decoder { columns, max_value_bytes: settings.max_value_bytes },
         sweep_policy: SweepPolicy {
             enabled: settings.sweep,

@@ -104,6 +104,9 @@ pub struct Run {
     /// How stock deltas are written; avro needs a schema registry. Both are read, whatever is set
     #[arg(long, value_enum, default_value_t = OutputFormat::Json, value_name = "FORMAT")]
     pub output_format: OutputFormat,
+    /// How the changelog of the rows is written; avro needs a schema registry. Both are read, whatever is set
+    #[arg(long, value_enum, default_value_t = OutputFormat::Json, value_name = "FORMAT")]
+    pub changelog_format: OutputFormat,
     /// Whether rows that a complete snapshot proves gone are removed
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub sweep: bool,
@@ -195,7 +198,7 @@ impl SourceTable {
     }
 }
 
-/// Forms of stock deltas.
+/// Forms of our own records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum OutputFormat {
     /// JSON

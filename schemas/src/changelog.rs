@@ -3,9 +3,15 @@
 //! Topic `<prefix>.transactions`, compacted. Key: the id as lower-case hyphenated text. Value: [`TransactionRecord`];
 //! a null value means the id left the state. Besides the ids one record per partition, of key [`PARTITION_KEY`],
 //! holds the partition's own state, whose shape belongs to the processor's core.
+//!
+//! In JSON or in Avro, as the processor is told; a topic may hold both, and readers need no registry.
+
+mod avro;
 
 use uuid::Uuid;
 
+pub use self::avro::avro_schema;
+use crate::debezium::registered::payload;
 use crate::json::{self, ObjectWriter, json_object};
 use crate::reader::Reader;
 use crate::{Content, DecodeError, FORMAT, GoodId};
@@ -72,8 +78,11 @@ impl TransactionRecord {
         writer.finish();
     }
 
-    /// Reads a record's value.
+    /// Reads a record's value, in either form.
     pub fn decode(value: &[u8]) -> Result<Self, DecodeError> {
+        if let Some(payload) = payload(value) {
+            return Self::decode_avro(payload);
+        }
         match std::str::from_utf8(value).ok().and_then(Self::read_as_written) {
             Some(record) => Ok(record),
             None => Self::decode_any(value),

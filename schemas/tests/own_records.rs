@@ -143,6 +143,10 @@ fn contents() -> impl Strategy<Value = Option<Content>> {
     proptest::option::of((goods(), any::<i64>()).prop_map(|(good_id, pieces)| Content { good_id, pieces }))
 }
 
+fn type_of(record: &TransactionRecord) -> GoodType {
+    record.content.as_ref().map_or(GoodType::Integer, |content| content.good_id.good_type())
+}
+
 fn avro(delta: &StockDelta) -> Vec<u8> {
     let mut out = Vec::new();
     delta.encode_avro(7, &mut out).unwrap();
@@ -163,7 +167,10 @@ proptest! {
         outdated in any::<bool>(),
     ) {
         let record = TransactionRecord { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms, outdated };
-        prop_assert_eq!(TransactionRecord::decode(&written(|out| record.encode(out))), Ok(record));
+        prop_assert_eq!(TransactionRecord::decode(&written(|out| record.encode(out))), Ok(record.clone()));
+        // Positions beyond 63 bits come in JSON.
+        let value = written(|out| record.encode_avro(type_of(&record), 7, out));
+        prop_assert_eq!(TransactionRecord::decode(&value), Ok(record));
         let key = ChangelogKey::Transaction(Uuid::from_u128(id));
         prop_assert_eq!(ChangelogKey::decode(&written(|out| key.encode(out))), Ok(key));
     }
@@ -205,6 +212,40 @@ proptest! {
             _ => Control::SourceEmptied { snapshot_lsn },
         };
         prop_assert_eq!(Control::decode(&written(|out| record.encode(out))), Ok(ReceivedControl::Known(record)));
+    }
+
+    #[test]
+    fn changelog_records_in_avro_break_off_nowhere_and_newer_ones_are_told(
+        content in contents(),
+        generation in 0..=i64::MAX.cast_unsigned(),
+        lsn in 0..=i64::MAX.cast_unsigned(),
+        commit_lsn in prop::option::of(0..=i64::MAX.cast_unsigned()),
+        ts_ms in any::<i64>(),
+        (incremental_ts_ms, streaming, outdated) in any::<(Option<i64>, bool, bool)>(),
+    ) {
+        let record = TransactionRecord { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms, outdated };
+        let mut value = written(|out| record.encode_avro(type_of(&record), 7, out));
+        prop_assert_eq!(&value[..5], [0, 0, 0, 0, 7]);
+        for length in 5..value.len() {
+            prop_assert_eq!(TransactionRecord::decode(&value[..length]).unwrap_err().code(), "RECORD_MALFORMED");
+        }
+        value.push(0);
+        prop_assert_eq!(TransactionRecord::decode(&value).unwrap_err().code(), "RECORD_MALFORMED");
+        value[5] = 6;
+        prop_assert_eq!(TransactionRecord::decode(&value).unwrap_err().code(), "FORMAT_NEWER");
+    }
+
+    /// Behind the right beginning: arbitrary bytes alone hardly get past it.
+    #[test]
+    fn no_bytes_bring_the_reader_of_avro_changelogs_down_or_are_read_as_two_things(
+        goods in prop_oneof![Just(2_u8), Just(4)],
+        mut value in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        value.splice(0..0, [0, 0, 0, 0, 7, goods]);
+        if let Ok(record) = TransactionRecord::decode(&value) {
+            let good_type = if goods == 2 { GoodType::Integer } else { GoodType::Text };
+            prop_assert_eq!(TransactionRecord::decode(&written(|out| record.encode_avro(good_type, 7, out))), Ok(record));
+        }
     }
 
     /// Behind the right beginning: arbitrary bytes alone hardly get past it.

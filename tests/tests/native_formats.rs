@@ -5,13 +5,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::{Context as _, Result};
 use tests::client::Format;
 use tests::native::{NativeOptions, NativeStack};
-use tests::scenario::formats;
+use tests::scenario::{every_form, formats, other_goods};
 
 fn stack() -> Result<NativeStack> {
     NativeOptions::full().with_registry().start()
 }
 
-/// The two tests of every run share a stack, one after the other: one of them kills the registry.
+/// The tests of every run share a stack, one after the other: they kill servers of it.
 fn shared() -> Result<MutexGuard<'static, Option<NativeStack>>> {
     static STACK: Mutex<Option<NativeStack>> = Mutex::new(None);
     let mut shared = STACK.lock().unwrap_or_else(PoisonError::into_inner);
@@ -34,9 +34,23 @@ fn output_in_avro_reaches_the_target_with_the_form_changed_in_mid_topic() -> Res
 }
 
 #[test]
+fn every_form_of_input_and_output_ends_equal_to_the_source() -> Result<()> {
+    let stack = shared()?;
+    every_form::ends_equal_to_the_source(stack.as_ref().context("no stack")?, "forms", &|_| Ok(()))
+}
+
+#[test]
 #[ignore = "make faults"]
 fn json_schema_through_the_connector_ends_equal_to_the_source_with_the_registry_killed_in_between() -> Result<()> {
     formats::end_equal_to_the_source(&stack()?, "json-schema", Format::JsonSchema)
+}
+
+#[test]
+#[ignore = "make faults"]
+fn another_shops_table_with_large_text_goods_ends_equal_to_the_source_in_avro() -> Result<()> {
+    let stack = shared()?;
+    let stack = stack.as_ref().context("no stack")?;
+    other_goods::of_another_table_end_equal_to_the_source(stack, "shop", Format::Avro)
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The scenarios on the native stack.
 
 use anyhow::Result;
+use tests::client::Format;
 use tests::native::{NativeStack, shared_full};
 use tests::scenario::{backfill, bad_input, fencing, histories, live, other_goods, rebuild};
 
@@ -109,5 +110,5 @@ fn a_live_run_through_the_connector_ends_equal_to_the_source() -> Result<()> {
 
 #[test]
 fn another_shops_table_with_large_text_goods_ends_equal_to_the_source_through_the_connector() -> Result<()> {
-    other_goods::of_another_table_end_equal_to_the_source(&NativeStack::full()?, "shop")
+    other_goods::of_another_table_end_equal_to_the_source(&NativeStack::full()?, "shop", Format::Json)
 }

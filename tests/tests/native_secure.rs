@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use tests::client::{History, Isolation, OutgoingRecord, Replay, expected_remains, unique_name};
 use tests::native::{Login, RegistryLogin, SecureStack};
+use tests::scenario::every_form;
 use tests::scenario::formats::{AvroInput, avro_input};
 use tests::scenario::{CAUGHT_UP_WITHIN, Job, end_cleanly, tail};
 use tests::stack::{Program, ProgramSpec, RunningProgram, Stack as _, wait_until};
@@ -122,6 +123,13 @@ fn every_way_to_the_registry_brings_changes_in_avro_to_the_target_in_avro() -> R
 
 /// What a processor says when the registry will not be told which schemas go with ours.
 const COMPATIBILITY_NOT_SET: &str = "SCHEMA_COMPATIBILITY_NOT_SET";
+
+#[test]
+fn every_form_of_input_and_output_ends_equal_to_the_source_on_secured_servers() -> Result<()> {
+    // It kills Connect: whoever else needs that has had it by then.
+    avro()?;
+    every_form::ends_equal_to_the_source(stack()?, "forms", &grant)
+}
 
 #[test]
 fn a_registry_that_may_not_be_configured_is_used_all_the_same_and_told_of() -> Result<()> {

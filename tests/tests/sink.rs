@@ -2,7 +2,6 @@
 //! (invariants 8 and 9). What it reads is written by the tests, so that they decide about epochs and offsets.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::num::NonZeroU32;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -267,38 +266,6 @@ fn two_sinks_share_the_partitions_and_one_takes_over_when_the_other_is_killed_or
     end_cleanly(&mut second)?;
     bench.write(0..500)?;
     bench.wait_equal(&*third)
-}
-
-/// Every statement that writes rows takes two seconds, so a batch is in flight when the group asks for partitions back.
-#[test]
-fn a_partition_is_given_up_only_after_the_batch_in_flight_is_written() -> Result<()> {
-    let mut bench = Bench::new(shared()?)?;
-    let mut quick_to_hear = tempfile::NamedTempFile::new()?;
-    quick_to_hear.write_all(b"[kafka.consumer]\n\"heartbeat.interval.ms\" = 100\n")?;
-    let spec = |name| bench.spec(name).flag("--config", quick_to_hear.path().display());
-    let (first_spec, second_spec) = (spec("first"), spec("second"));
-    let mut first = bench.stack.run(&first_spec)?;
-    bench.write(0..10)?;
-    bench.wait_equal(&*first)?;
-    bench.sql.execute(
-        "CREATE FUNCTION remains.wait() RETURNS trigger LANGUAGE plpgsql AS
-             $$ BEGIN PERFORM pg_sleep(2); RETURN NULL; END $$;
-         CREATE TRIGGER slow BEFORE INSERT ON remains.remains FOR EACH STATEMENT EXECUTE FUNCTION remains.wait()",
-    )?;
-    let second = bench.stack.run(&second_spec)?;
-    // All the while there is a batch in flight, and it holds goods of every partition.
-    wait_until("the second one to write", HEALTHY_WITHIN, || {
-        bench.write(0..200)?;
-        // Its metrics are not there at once.
-        Ok(bench.metric(&*second, "sink_batches_total").is_ok_and(|batches| batches > 0))
-    })?;
-    bench.sql.execute("DROP TRIGGER slow ON remains.remains")?;
-    bench.wait_equal(&*second)?;
-    // Who takes over before the outcome is known finds the row moved when it writes.
-    for sink in [&first, &second] {
-        ensure!(bench.metric(&**sink, "sink_rewinds_total")? == 0, "{}", sink.log()?);
-    }
-    end_cleanly(&mut first)
 }
 
 #[test]

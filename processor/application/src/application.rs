@@ -42,9 +42,9 @@ impl<O: ApplicationObserver> StockApplication<O> {
             registry: Box::new(NoRegistry),
             partitions: Partitions::default(),
             movements: Movements::new(settings.output),
+            buffers: Buffers::new(settings.changelog, settings.good_type()),
             settings,
             epochs: Epochs::default(),
-            buffers: Buffers::default(),
             counts: Counts::default(),
             pending: Vec::new(),
         }

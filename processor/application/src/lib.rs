@@ -31,7 +31,7 @@ pub mod wiring;
 pub use application::StockApplication;
 pub use observer::{ApplicationObserver, Counts, Event, Silent};
 pub use registry::{NoRegistry, SchemaMissing, Schemas};
-pub use wiring::{MOVEMENTS, OutputFormat, SOURCE, Settings, Wiring};
+pub use wiring::{MOVEMENTS, RecordFormat, SOURCE, Settings, Wiring};
 
 #[cfg(test)]
 mod tests;

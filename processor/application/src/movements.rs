@@ -17,12 +17,12 @@ use schemas::{DecodeError, GoodId, GoodType, Movement, StockDelta};
 use crate::application::StockApplication;
 use crate::errors::{beyond_avro, coalescing_overflow, damaged, good_type_changed, misplaced, overflow, unreadable};
 use crate::observer::ApplicationObserver;
-use crate::wiring::{MOVEMENTS, OutputFormat, Wiring};
+use crate::wiring::{MOVEMENTS, RecordFormat, Wiring};
 
 /// Movements of the open transaction, and the epochs of the output partitions.
 #[derive(Debug, Default)]
 pub(crate) struct Movements {
-    output: OutputFormat,
+    output: RecordFormat,
     by_good: HashMap<GoodId, Net>,
     /// One good of each movements partition read in this transaction, for [`StockApplication::mark_cancelled`].
     read: BTreeMap<i32, GoodId>,
@@ -73,7 +73,7 @@ fn good_type_of_sum(store_key: &[u8]) -> GoodType {
 
 impl Movements {
     /// None yet.
-    pub(crate) fn new(output: OutputFormat) -> Self {
+    pub(crate) fn new(output: RecordFormat) -> Self {
         Self { output, ..Self::default() }
     }
 
@@ -196,8 +196,8 @@ impl Movements {
         sum.encode(value);
         record.encode_key(key);
         match output {
-            OutputFormat::Json => record.encode(written),
-            OutputFormat::Avro { schema_id } => {
+            RecordFormat::Json => record.encode(written),
+            RecordFormat::Avro { schema_id } => {
                 record.encode_avro(*schema_id, written).map_err(|error| beyond_avro(&record.good_id, error))?;
             }
         }

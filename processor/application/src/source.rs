@@ -10,18 +10,20 @@ use processor_engine::cluster::{NewRecord, Record};
 use processor_engine::transaction::StateChange;
 use processor_engine::{Changes, Failure, StatePartition, TopicPartition, Transaction};
 use schemas::debezium::{self, RowChange};
-use schemas::{ChangelogKey, Control, DecodeError, Rejection, dead_letter};
+use schemas::{ChangelogKey, Control, DecodeError, GoodType, Rejection, dead_letter};
 use uuid::Uuid;
 
 use crate::application::StockApplication;
 use crate::errors::{damaged, key_encoding_changed, schema_missing};
 use crate::observer::{ApplicationObserver, Event, Pending};
 use crate::partitions::PARTITION_STORE_KEY;
-use crate::wiring::{SOURCE, Wiring};
+use crate::wiring::{RecordFormat, SOURCE, Wiring};
 
 /// Buffers used again for every record.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Buffers {
+    format: RecordFormat,
+    good_type: GoodType,
     stored: Vec<u8>,
     row: Vec<u8>,
     key: Vec<u8>,
@@ -29,6 +31,11 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
+    /// Empty ones, for changelog records of this format.
+    pub(crate) fn new(format: RecordFormat, good_type: GoodType) -> Self {
+        Self { format, good_type, stored: Vec::new(), row: Vec::new(), key: Vec::new(), json: Vec::new() }
+    }
+
     /// Notes what a record of the changelog changes in the store.
     pub(crate) fn restore_row(&mut self, record: &Record<'_>, changes: &mut Changes) -> Result<(), DecodeError> {
         match ChangelogKey::decode(record.key.unwrap_or_default())? {
@@ -71,14 +78,17 @@ impl Buffers {
         id: Uuid,
         row: Option<&Row>,
     ) -> Result<(), Failure> {
-        let Self { row: value, key, json, .. } = self;
+        let Self { row: value, key, json, format, good_type, .. } = self;
         value.clear();
         key.clear();
         json.clear();
         ChangelogKey::Transaction(id).encode(key);
         if let Some(row) = row {
             row.encode(value);
-            row.encode_changelog(json);
+            match format {
+                RecordFormat::Json => row.encode_changelog(json),
+                RecordFormat::Avro { schema_id } => row.encode_changelog_avro(*good_type, *schema_id, json),
+            }
         }
         transaction.put(
             partition,

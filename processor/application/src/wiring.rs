@@ -97,12 +97,14 @@ pub struct Settings {
     /// How much of a sweep goes into one transaction.
     pub sweep_chunk: ChunkLimits,
     /// How stock deltas are written. All forms are read.
-    pub output: OutputFormat,
+    pub output: RecordFormat,
+    /// How the changelog of the rows is written. All forms are read.
+    pub changelog: RecordFormat,
 }
 
-/// How stock deltas are written.
+/// How the records of a topic are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OutputFormat {
+pub enum RecordFormat {
     /// JSON, for people and programs.
     #[default]
     Json,
@@ -137,7 +139,8 @@ impl Settings {
             decoder: Decoder::new(Self::DEFAULT_MAX_VALUE_BYTES),
             sweep_policy: SweepPolicy::default(),
             sweep_chunk: ChunkLimits::default(),
-            output: OutputFormat::default(),
+            output: RecordFormat::default(),
+            changelog: RecordFormat::default(),
         }
     }
 }

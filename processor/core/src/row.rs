@@ -3,7 +3,7 @@
 //! Owns the row's two forms: a compact binary value in the store and the JSON record in the changelog. Knows no
 //! order: which of two positions is newer depends on the partition's [`crate::Generations`].
 
-use schemas::{Content, DecodeError, GoodId, TransactionRecord};
+use schemas::{Content, DecodeError, GoodId, GoodType, TransactionRecord};
 
 use crate::encoding::{Damaged, push, push_signed, push_text, take, take_signed, take_text};
 
@@ -133,9 +133,17 @@ impl Row {
 impl Row {
     /// Appends the value of the row's changelog record.
     pub fn encode_changelog(&self, out: &mut Vec<u8>) {
+        self.record().encode(out);
+    }
+
+    /// Appends the value of the row's changelog record in Avro, behind the id of its schema.
+    pub fn encode_changelog_avro(&self, good_type: GoodType, schema_id: u32, out: &mut Vec<u8>) {
+        self.record().encode_avro(good_type, schema_id, out);
+    }
+
+    fn record(&self) -> TransactionRecord {
         let Self { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms, outdated } = self.clone();
         TransactionRecord { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms, outdated }
-            .encode(out);
     }
 
     /// Reads the value of a row's changelog record.

@@ -15,7 +15,7 @@
 //! # Layout
 //! - [`cache`]: the schemas at hand and those asked for; the thread
 //! - `client`: questions to the registry
-//! - [`output`]: the schema of our own output
+//! - [`output`]: the schemas of our own records
 //! - [`hold`]: the engine's consumer with partitions held back
 
 pub mod cache;

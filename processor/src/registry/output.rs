@@ -1,6 +1,6 @@
-//! The id under which the registry knows the schema of our own stock deltas.
+//! The ids under which the registry knows the schemas of our own records.
 //!
-//! Asked for once, at start: without it nothing can be written, so the program waits for a registry that does not
+//! Asked for once each, at start: without it nothing can be written, so the program waits for a registry that does not
 //! answer, and stops when it says no. Before that the registry is told which schemas may ever follow ours: such as read
 //! all that came before and are read by it, which is what `schemas/README.md` promises. Where we may not say so, a
 //! registry's administrator has to; the records are the same.
@@ -8,8 +8,6 @@
 use std::thread;
 use std::time::Duration;
 
-use schemas::GoodType;
-use schemas::delta::avro_schema;
 use service::configuration::SchemaRegistry;
 use service::{Coded, Shutdown};
 
@@ -18,22 +16,21 @@ use super::client::{NoSchema, RegistryClient};
 
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Registers the schema of the deltas topic; `None`: told to stop meanwhile.
+/// Registers the schema of a topic's values; `None`: told to stop meanwhile.
 ///
 /// # Errors
 /// `SCHEMA_REGISTRY_MISSING` without a registry, `SCHEMA_NOT_REGISTERED` when it refuses, `SCHEMA_REGISTRY_TLS`.
-pub fn register_deltas(
+pub fn register(
     settings: &SchemaRegistry,
     topic: &str,
-    good_type: GoodType,
+    schema: &str,
     shutdown: &Shutdown,
 ) -> Result<Option<u32>, Coded> {
     let Some(access) = settings.access()? else {
-        let what = "--output-format is avro, and no registry is configured for its schema";
         return Err(Coded::usage(
             "SCHEMA_REGISTRY_MISSING",
-            what,
-            "give --schema-registry-url, or --output-format json",
+            format!("{topic} is to be written in Avro, and no registry is configured for its schema"),
+            "give --schema-registry-url, or json as --output-format and --changelog-format",
         ));
     };
     let client = RegistryClient::new(&access)?;
@@ -43,9 +40,9 @@ pub fn register_deltas(
         if matches!(protected, Err(NoSchema::Unavailable(_))) {
             protected = client.require_compatibility(&subject);
         }
-        let said = match client.register(&subject, avro_schema(good_type)) {
+        let said = match client.register(&subject, schema) {
             Ok(id) => {
-                tracing::info!(subject, id, "the schema of the stock deltas is registered");
+                tracing::info!(subject, id, "the schema is registered");
                 tell(&subject, &protected);
                 return Ok(Some(id));
             }
@@ -61,8 +58,9 @@ pub fn register_deltas(
         };
         tracing::warn!(
             code = "SCHEMA_REGISTRY_UNAVAILABLE",
+            subject,
             said,
-            "the schema of the output cannot be registered now; trying again"
+            "a schema cannot be registered now; trying again"
         );
         thread::sleep(PAUSE);
     }

@@ -66,11 +66,23 @@ impl<'a> Input<'a> {
         i32::try_from(value).map(i64::from).map_err(|_| Malformed("an int beyond 32 bits"))
     }
 
-    fn boolean(&mut self) -> Result<bool, Malformed> {
+    pub(crate) fn boolean(&mut self) -> Result<bool, Malformed> {
         match self.take(1)? {
             [0] => Ok(false),
             [1] => Ok(true),
             _ => Err(Malformed("a boolean that is neither 0 nor 1")),
+        }
+    }
+
+    /// A union of null and one other type, in this order.
+    pub(crate) fn or_null<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, Malformed>,
+    ) -> Result<Option<T>, Malformed> {
+        match self.long()? {
+            0 => Ok(None),
+            1 => read(self).map(Some),
+            _ => Err(Malformed("a union has no such variant")),
         }
     }
 

@@ -20,6 +20,19 @@ pub(crate) fn text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
+/// Appends a boolean.
+pub(crate) fn boolean(out: &mut Vec<u8>, value: bool) {
+    out.push(u8::from(value));
+}
+
+/// Appends a union of null and one other type, in this order.
+pub(crate) fn or_null<T>(out: &mut Vec<u8>, value: Option<T>, write: impl FnOnce(&mut Vec<u8>, T)) {
+    long(out, i64::from(value.is_some()));
+    if let Some(value) = value {
+        write(out, value);
+    }
+}
+
 /// Appends a decimal of scale 0: two's complement in as few bytes as hold it, with their number before them.
 pub(crate) fn decimal(out: &mut Vec<u8>, value: i128) {
     let bytes = value.to_be_bytes();

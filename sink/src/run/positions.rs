@@ -25,7 +25,8 @@ impl<W: Work> Loop<W> {
     }
 
     /// Everything is written before another sink asks the target from where to continue. What cannot be written any
-    /// more is dropped; of a batch in flight the outcome is waited for even when the partitions are lost.
+    /// more is dropped; of a batch in flight the outcome is waited for even when the partitions are lost. (Were it not, the
+    /// target's progress would still let only one of the two write; the other would have to go there again.)
     pub(super) fn revoked(&mut self, partitions: &[i32], lost: bool) -> Result<(), Coded> {
         tracing::info!(topic = self.parts.topic, ?partitions, lost, "partitions given up");
         let written = if lost { self.settle() } else { self.flush() };

@@ -138,8 +138,8 @@ pub fn end_equal_to_the_source(stack: &dyn Stack, name: &str, format: Format) ->
     end_cleanly(&mut sinks)
 }
 
-/// Stock deltas in Avro reach the target, with the form changed in mid-topic and the state directory lost each time, so
-/// that state is restored from both.
+/// Stock deltas in Avro reach the target, with their form and that of the changelog changed in mid-topic and the state
+/// directory lost each time, so that state is restored from both.
 pub fn output_in_avro_reaches_the_target(stack: &dyn Stack, history: &str) -> Result<()> {
     let job = Job::new(stack, "avro-output")?;
     let expected = expected_remains(history)?;
@@ -149,7 +149,8 @@ pub fn output_in_avro_reaches_the_target(stack: &dyn Stack, history: &str) -> Re
     let third = records.records.len() / 3 + 1;
     for format in ["avro", "json", "avro"] {
         replay.write_next(third)?;
-        let mut processor = stack.run(&job.processor(0).flag("--output-format", format))?;
+        let processor = job.processor(0).flag("--output-format", format).flag("--changelog-format", format);
+        let mut processor = stack.run(&processor)?;
         wait_until(format!("a third of the history in {format}"), CAUGHT_UP_WITHIN, || {
             if let Some(exit) = processor.exit()? {
                 bail!("the processor ended with {exit}:\n{}", tail(&processor.log()?));
@@ -161,16 +162,22 @@ pub fn output_in_avro_reaches_the_target(stack: &dyn Stack, history: &str) -> Re
         std::fs::remove_dir_all(state)?;
     }
     job.wait_for_target(&expected)?;
-    let deltas = job.deltas()?;
-    let in_avro = deltas.iter().filter(|record| record.value.as_ref().and_then(|value| value.first()) == Some(&0));
-    let (in_avro, all) = (in_avro.count(), deltas.len());
-    ensure!(in_avro > 100 && all - in_avro > 100, "{in_avro} of {all} stock deltas in Avro");
-    guards_the_output(&stack.addresses(Viewpoint::Host).schemas_url().context("no registry")?, &job.topic("deltas"))?;
+    let registry = stack.addresses(Viewpoint::Host).schemas_url().context("no registry")?;
+    let goods = schemas::GoodType::Integer;
+    for (topic, schema) in
+        [("deltas", schemas::delta::avro_schema(goods)), ("transactions", schemas::changelog::avro_schema(goods))]
+    {
+        let records = job.kafka.read(&job.topic(topic), Isolation::ReadCommitted)?;
+        let in_avro = records.iter().filter(|record| record.value.as_ref().and_then(|value| value.first()) == Some(&0));
+        let (in_avro, all) = (in_avro.count(), records.len());
+        ensure!(in_avro > 100 && all - in_avro > 100, "{in_avro} of {all} records of {topic} in Avro");
+        guards(&registry, &job.topic(topic), schema)?;
+    }
     end_cleanly(&mut sinks)
 }
 
-/// Whether the registry takes no schema for stock deltas but such as go with ours.
-fn guards_the_output(registry: &str, topic: &str) -> Result<()> {
+/// Whether the registry takes no schema for a topic's values but such as go with ours.
+fn guards(registry: &str, topic: &str, ours: &str) -> Result<()> {
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let subject = format!("{topic}-value");
     let level: serde_json::Value = agent.get(format!("{registry}/config/{subject}")).call()?.body_mut().read_json()?;
@@ -179,7 +186,7 @@ fn guards_the_output(registry: &str, topic: &str) -> Result<()> {
         let body = serde_json::json!({ "schema": schema.to_string() });
         Ok(agent.post(format!("{registry}/subjects/{subject}/versions")).send_json(body)?.status().as_u16())
     };
-    let ours: serde_json::Value = serde_json::from_str(schemas::delta::avro_schema(schemas::GoodType::Integer))?;
+    let ours: serde_json::Value = serde_json::from_str(ours)?;
     ensure!(register(&ours)? == 200, "our own schema is refused");
     let with = |field: serde_json::Value| -> Result<serde_json::Value> {
         let mut schema = ours.clone();

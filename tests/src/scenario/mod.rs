@@ -5,6 +5,7 @@
 
 pub mod backfill;
 pub mod bad_input;
+pub mod every_form;
 pub mod faults;
 pub mod fencing;
 pub mod formats;

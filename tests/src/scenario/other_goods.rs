@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use schemas::{GoodId, StockDelta};
 use serde_json::Value;
 
 use super::{CAUGHT_UP_WITHIN, Job, end_cleanly, tail};
-use crate::client::{Connect, History, Isolation, Replay, Sql, expected_remains, orders_connector};
+use crate::client::{Connect, Format, History, Isolation, Replay, Sql, expected_remains, orders_connector_in};
 use crate::stack::{ProgramSpec, RunningProgram, Stack, Viewpoint, wait_until};
 
 /// Exit code of a program that would have to guess to go on.
@@ -51,8 +52,9 @@ pub fn texts_end_exactly_in_the_target(stack: &dyn Stack, history: &str) -> Resu
 }
 
 /// Another shop's table through the real connector: other names, goods that are texts, and so wide that they are kept
-/// out of the row, whereupon updates leave them out. `stack` must be one of its own.
-pub fn of_another_table_end_equal_to_the_source(stack: &dyn Stack, name: &str) -> Result<()> {
+/// out of the row, whereupon updates leave them out. `stack` has no other of these; with a registry for all forms but
+/// JSON; stock deltas and changelog are in Avro then, too.
+pub fn of_another_table_end_equal_to_the_source(stack: &dyn Stack, name: &str, form: Format) -> Result<()> {
     let addresses = stack.addresses(Viewpoint::Host);
     let job = Job::named(stack, name, "warehouse.shop.movements".to_owned())?;
     let source = Sql::connect(&addresses.source_database_url.context("no source database")?)?;
@@ -67,17 +69,27 @@ pub fn of_another_table_end_equal_to_the_source(stack: &dyn Stack, name: &str) -
              n % 17, repeat('n', 1700)
          FROM generate_series(1, 300) AS n",
     )?;
-    let mut connector = orders_connector(&stack.addresses(Viewpoint::Stack).source_database.context("no source")?);
+    let inside = stack.addresses(Viewpoint::Stack);
+    let registry = inside.registry_url.unwrap_or_default();
+    let mut connector = orders_connector_in(&inside.source_database.context("no source")?, form, form, &registry);
     let settings = connector.as_object_mut().context("no settings")?;
-    settings.insert("table.include.list".into(), "shop.movements".into());
-    settings.insert("message.key.columns".into(), "shop.movements:movement".into());
+    for (setting, value) in [
+        ("table.include.list", "shop.movements"),
+        ("message.key.columns", "shop.movements:movement"),
+        // Another connector of the stack may have those of the default names.
+        ("slot.name", "shop"),
+        ("publication.name", "shop"),
+    ] {
+        settings.insert(setting.into(), value.into());
+    }
     let connect = Connect::new(&addresses.connect_url.context("no Connect")?);
     connect.register("shop-connector", &connector)?;
     let processor = |instance| {
         let columns = [("id", "movement"), ("good", "article"), ("operation", "direction"), ("pieces", "quantity")];
         let names = columns.map(|(column, name)| (format!("--{column}-column"), name));
-        let processor = job.processor(instance).flag("--good-type", "text");
-        let processor = processor.flag("--add-value", "IN").flag("--remove-value", "OUT");
+        let own = if form == Format::Json { "json" } else { "avro" };
+        let processor = job.processor(instance).flag("--output-format", own).flag("--changelog-format", own);
+        let processor = processor.flag("--good-type", "text").flag("--add-value", "IN").flag("--remove-value", "OUT");
         names.iter().fold(processor, |processor, (flag, name)| processor.flag(flag, name))
     };
     let mut programs =
@@ -102,8 +114,7 @@ pub fn of_another_table_end_equal_to_the_source(stack: &dyn Stack, name: &str) -
     }
     equal(&mut programs)?;
     let input = job.kafka.read(&job.source_topic, Isolation::ReadCommitted)?;
-    let left_out =
-        |value: &[u8]| String::from_utf8_lossy(value).contains("\"article\":\"__debezium_unavailable_value\"");
+    let left_out = |value: &[u8]| String::from_utf8_lossy(value).contains("__debezium_unavailable_value");
     let left_out = input.iter().filter(|record| record.value.as_deref().is_some_and(left_out)).count();
     ensure!(left_out > 50, "the connector left {left_out} goods out");
     let letters = job.kafka.read(&job.topic("dead-letters"), Isolation::ReadCommitted)?;
@@ -155,12 +166,10 @@ impl Goods {
 fn newest(job: &Job<'_>) -> Result<Sums> {
     let mut newest: BTreeMap<String, (u64, i128)> = BTreeMap::new();
     for record in job.deltas()? {
-        let delta: Value = serde_json::from_slice(record.value.as_deref().context("a tombstone")?)?;
-        let good = delta.get("good_id").and_then(Value::as_str).context("a good that is no text")?;
-        ensure!(good == record.key_text(), "good {good} under the key {}", record.key_text());
-        let version = delta.get("version").and_then(Value::as_u64).context("no version")?;
-        let remains = delta.get("remains").and_then(Value::as_i64).context("no remains")?;
-        let before = newest.insert(good.to_owned(), (version, remains.into()));
+        let (key, value) = (record.key.as_deref().context("no key")?, record.value.as_deref().context("a tombstone")?);
+        let StockDelta { good_id, version, remains, .. } = StockDelta::decode(key, value)?;
+        let GoodId::Text(good) = good_id else { bail!("good {good_id} is no text") };
+        let before = newest.insert(good.to_string(), (version, remains));
         ensure!(
             version == before.map_or(0, |(version, _)| version) + 1,
             "version {version} of {good} after {before:?}"

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# fuzz.sh SECONDS [TARGET…]: gives each target to libFuzzer for so long, then reduces its corpus to what reaches code that
+# nothing smaller reaches, and puts it into tests/fuzz/corpus. `make fuzz` calls it. A target that fails leaves the input
+# under target/fuzz/failures, and the corpus as it was.
+#
+# No sanitizer: the decoders have no unsafe code, and without one the stable compiler will do. What they allocate the targets
+# count themselves.
+set -euo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+. deploy/lib.sh
+
+SECONDS_EACH=$1
+TARGETS=("${@:2}")
+[ "${#TARGETS[@]}" -gt 0 ] ||
+  TARGETS=(events_json events_avro events_json_schema writer_schemas changelog outputs state configuration)
+command -v cargo-fuzz >/dev/null || fail CARGO-FUZZ "cargo-fuzz is not installed" "cargo install --locked cargo-fuzz"
+
+WORK=$(realpath -m "${CARGO_TARGET_DIR:-target}")/fuzz
+fuzz() { # fuzz COMMAND TARGET ARGUMENT…
+  cargo fuzz "$1" --fuzz-dir tests/fuzz --target-dir "$WORK/build" --sanitizer none --features libfuzzer "${@:2}"
+}
+
+rm -rf "$WORK/seeds"
+cargo run --quiet --locked --release -p fuzz --bin seeds -- "$WORK/seeds"
+for target in "${TARGETS[@]}"; do
+  found=$WORK/found/$target
+  corpus=tests/fuzz/corpus/$target
+  mkdir -p "$found" "$corpus" "$WORK/failures/$target"
+  say "$target for $SECONDS_EACH s"
+  fuzz run "$target" "$found" "$corpus" "$WORK/seeds/$target" -- \
+    -max_total_time="$SECONDS_EACH" -max_len=8192 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 \
+    -artifact_prefix="$WORK/failures/$target/" 2>&1 | tee "$WORK/$target.log" | grep -E '^(stat::|SUMMARY|==|thread)|panicked' ||
+    fail FUZZ "$target failed" "see $WORK/$target.log; the input is under $WORK/failures/$target"
+  reduced=$(mktemp -d "$WORK/reduced.XXXXXX")
+  fuzz run "$target" "$reduced" "$found" "$corpus" -- -merge=1 -max_len=8192 2>>"$WORK/$target.log" >/dev/null
+  rm -rf "$corpus" && mkdir -p "$corpus"
+  # Named by their content, so that the same input has the same name for ever.
+  for file in "$reduced"/*; do cp "$file" "$corpus/$(sha1sum <"$file" | cut -c1-16)"; done
+  rm -rf "$reduced"
+  say "$target: $(find "$corpus" -type f | wc -l) inputs kept, $(du -sb "$corpus" | cut -f1) bytes"
+done
