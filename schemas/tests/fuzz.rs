@@ -50,6 +50,7 @@ fn seeds() -> Seeds {
         avro: Arc::new(WriterSchema::avro(r#""long""#, &[]).unwrap()),
         json: Arc::new(WriterSchema::json(&debezium::Columns::default(), "{}").unwrap()),
     };
+    seeds.inputs.push(br#"{"id":42,"created_at":"A-7"}"#.to_vec());
     for captured in common::capture("debezium-capture/every-kind.jsonl") {
         seeds.inputs.extend([captured.key, captured.value].into_iter().flatten().map(String::into_bytes));
     }
@@ -117,7 +118,10 @@ fn bounded(what: &str, allowed: usize, call: impl FnOnce()) {
 fn no_bytes_make_a_decoder_panic_or_allocate_without_bound() {
     let cases = std::env::var("FUZZ_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(5_000);
     let Seeds { inputs, schemas, avro, json } = seeds();
-    let id = uuid::Uuid::nil();
+    let id = uuid::Uuid::nil().into();
+    let several = ["id", "created_at"].map(str::to_owned).to_vec();
+    let names = debezium::Names { id: several, id_type: schemas::IdType::Key, ..debezium::Names::default() };
+    let keys = debezium::Decoder { columns: debezium::Columns::new(names).unwrap(), max_value_bytes: 500 };
     let one = (any::<prop::sample::Index>(), edits());
     let mut runner = TestRunner::new(ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() });
     let both = (one, (any::<prop::sample::Index>(), edits()), any::<u8>());
@@ -128,7 +132,9 @@ fn no_bytes_make_a_decoder_panic_or_allocate_without_bound() {
         bounded("JSON events", allowed, || {
             let _ = (
                 debezium::Decoder::new(500).decode(Some(&key), Some(&value)),
-                debezium::Decoder::new(500).decode_value(id, Some(&value)),
+                debezium::Decoder::new(500).decode_value(&id, Some(&value)),
+                keys.decode(Some(&key), Some(&value)),
+                keys.decode(Some(&value), Some(&key)),
             );
         });
         for (what, schema) in [("Avro events", &avro), ("events of a JSON schema", &json)] {
@@ -137,6 +143,7 @@ fn no_bytes_make_a_decoder_panic_or_allocate_without_bound() {
                 let known = |_| Ok::<_, ()>(Arc::clone(schema));
                 let _ = debezium::Decoder::new(500).decode_registered(Some(&key), Some(&framed), known);
                 let _ = debezium::Decoder::new(500).decode_registered(Some(&framed), Some(&value), known);
+                let _ = keys.decode_registered(Some(&framed), Some(&framed), known);
             });
         }
         bounded("own records", allowed, || {
