@@ -109,7 +109,7 @@ mod tests {
         write_key(&mut key, change.id);
         write_value(&mut value, &change);
         let record = debezium::Decoder::new(1 << 20).decode(Some(key.as_bytes()), Some(value.as_bytes()));
-        assert_eq!(record.key.unwrap().id, change.id);
+        assert_eq!(record.key.unwrap().id, schemas::RowId::from(change.id));
         let debezium::Change::Row(row) = record.change.unwrap() else { panic!("not a row") };
         assert_eq!(row.operation, ChangeOperation::Create);
         assert_eq!(row.content.unwrap().unwrap(), schemas::Content { good_id: 42.into(), pieces: -15 });

@@ -14,6 +14,7 @@ use processor_core::SweepPolicy;
 use processor_engine::{Failure, Limits, Step, Stop, Topology, Worker};
 use processor_store::LocalStore;
 use prometheus_client::registry::Registry;
+use schemas::IdType;
 use schemas::debezium::{Columns, Decoder};
 use service::configuration::KafkaTables;
 use service::{Coded, Exit, Health, Operations, Shutdown};
@@ -96,6 +97,9 @@ pub fn run(settings: Run, kafka: &KafkaTables) -> Result<(), Coded> {
     );
     // The engine tries again; waiting inside would keep the worker from polling.
     options.handover = HANDOVER;
+    if columns.id_type() == IdType::Key {
+        options.id_bytes = None;
+    }
     // While a worker writes its state, the brokers have nothing to do for it: it may use their core.
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     options.apply_threads = (cores / usize::from(settings.workers)).clamp(1, 4);

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use schemas::GoodType;
 use schemas::debezium::{Columns, Names};
+use schemas::{GoodType, IdType};
 use service::Coded;
 use service::configuration::{Common, KafkaAccess, SchemaRegistry};
 
@@ -133,9 +133,14 @@ pub struct Run {
 /// What the columns of the source table are called, and its two operations.
 #[derive(Debug, Clone, Args)]
 pub struct SourceTable {
-    /// Column of the row's id, a uuid; the connector's message.key.columns must name it and no other
-    #[arg(long, default_value = "id", value_name = "COLUMN")]
-    pub id_column: String,
+    /// Column of the row's id; the connector's message.key.columns must name it and no other. Of a key also several,
+    /// separated by commas. Settled before the first start
+    #[arg(long, default_value = "id", value_delimiter = ',', value_name = "COLUMN,…")]
+    pub id_column: Vec<String>,
+    /// What is in it: a uuid, or any key: 64-bit integers and texts, in one column or several. Settled before the first
+    /// start
+    #[arg(long, value_enum, default_value_t = Ids::Uuid, value_name = "TYPE")]
+    pub id_type: Ids,
     /// Column of the good
     #[arg(long, default_value = "good_id", value_name = "COLUMN")]
     pub good_column: String,
@@ -165,6 +170,24 @@ pub enum Goods {
     Text,
 }
 
+/// Types of ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Ids {
+    /// One column, a uuid
+    Uuid,
+    /// The whole record key: integers and texts
+    Key,
+}
+
+impl From<Ids> for IdType {
+    fn from(ids: Ids) -> Self {
+        match ids {
+            Ids::Uuid => Self::Uuid,
+            Ids::Key => Self::Key,
+        }
+    }
+}
+
 impl From<Goods> for GoodType {
     fn from(goods: Goods) -> Self {
         match goods {
@@ -182,6 +205,7 @@ impl SourceTable {
     pub fn columns(&self) -> Result<Columns, Coded> {
         let names = Names {
             id: self.id_column.clone(),
+            id_type: self.id_type.into(),
             good_id: self.good_column.clone(),
             operation: self.operation_column.clone(),
             pcs: self.pieces_column.clone(),
@@ -192,7 +216,7 @@ impl SourceTable {
             Coded::usage(
                 "SOURCE_COLUMNS_INVALID",
                 format!("the names of the source table's columns cannot be used: {error}"),
-                "correct --id-column, --good-column, --operation-column, --pieces-column, --add-value or --remove-value",
+                "correct --id-column (several are a key: --id-type key), --good-column, --operation-column, --pieces-column, --add-value or --remove-value",
             )
         })
     }
@@ -237,4 +261,42 @@ pub struct SourceEmptied {
     /// Lsn at which the table was empty (`SELECT pg_current_wal_lsn() - '0/0'` while it is)
     #[arg(long)]
     pub snapshot_lsn: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use service::configuration::parse_from;
+
+    use super::*;
+
+    fn columns(flags: &str, variables: &[(&str, &str)]) -> Result<Columns, Coded> {
+        let words = format!("processor run --bootstrap-servers localhost:9092 --state-dir /nowhere {flags}");
+        let words = words.split_whitespace().map(OsString::from);
+        let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let Verb::Run(run) = parse_from::<Program>(PREFIX, words, variables).unwrap().arguments.command else {
+            panic!("not run")
+        };
+        run.source_table.columns()
+    }
+
+    #[test]
+    fn an_id_is_a_uuid_in_one_column_or_a_key_of_those_that_are_named_in_their_order() {
+        let of = |flags: &str, variables: &[(&str, &str)]| {
+            let columns = columns(flags, variables).unwrap();
+            (columns.id_columns().join("+"), columns.id_type())
+        };
+        assert_eq!(of("", &[]), ("id".to_owned(), IdType::Uuid));
+        assert_eq!(of("--id-column movement", &[]), ("movement".to_owned(), IdType::Uuid));
+        assert_eq!(of("--id-type key", &[]), ("id".to_owned(), IdType::Key));
+        assert_eq!(of("--id-type key --id-column shop,line", &[]), ("shop+line".to_owned(), IdType::Key));
+        let variables = [("PROCESSOR_ID_TYPE", "key"), ("PROCESSOR_ID_COLUMN", "line,shop")];
+        assert_eq!(of("", &variables), ("line+shop".to_owned(), IdType::Key));
+        assert_eq!(of("--id-column number", &variables), ("number".to_owned(), IdType::Key), "in place of both");
+        for invalid in ["--id-column shop,line", "--id-type key --id-column shop,shop", "--id-type key --id-column a,"]
+        {
+            assert_eq!(columns(invalid, &[]).unwrap_err().code, "SOURCE_COLUMNS_INVALID", "{invalid}");
+        }
+    }
 }

@@ -79,7 +79,7 @@ fn main() {
     let encoded = out.clone();
     rate("changelog, write key and value", 36 + encoded.len(), || {
         out.clear();
-        schemas::ChangelogKey::Transaction(black_box(id)).encode(&mut out);
+        schemas::ChangelogKey::Transaction(black_box(id).into()).encode(&mut out);
         black_box(&record).encode(&mut out);
         black_box(&out);
     });

@@ -1,24 +1,22 @@
 //! The changelog of the first step: what is known of each transaction id.
 //!
-//! Topic `<prefix>.transactions`, compacted. Key: the id as lower-case hyphenated text. Value: [`TransactionRecord`];
-//! a null value means the id left the state. Besides the ids one record per partition, of key [`PARTITION_KEY`],
+//! Topic `<prefix>.transactions`, compacted. Key: the text of the id ([`RowId`]). Value: [`TransactionRecord`]; a null
+//! value means the id left the state. Besides the ids one record per partition, of key [`PARTITION_KEY`],
 //! holds the partition's own state, whose shape belongs to the processor's core.
 //!
 //! In JSON or in Avro, as the processor is told; a topic may hold both, and readers need no registry.
 
 mod avro;
 
-use uuid::Uuid;
-
 pub use self::avro::avro_schema;
 use crate::debezium::registered::payload;
 use crate::json::{self, ObjectWriter, json_object};
 use crate::reader::Reader;
-use crate::{Content, DecodeError, FORMAT, GoodId};
+use crate::{Content, DecodeError, FORMAT, GoodId, RowId};
 
 const RECORD: &str = "changelog";
 
-/// Key of the partition's own record. `#` cannot begin a uuid.
+/// Key of the partition's own record. `#` cannot begin an id.
 pub const PARTITION_KEY: &str = "#partition";
 
 /// The state of one transaction id: its contribution, or the mark that it was deleted, and its position.
@@ -150,19 +148,19 @@ impl TransactionRecord {
 }
 
 /// What a changelog key names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ChangelogKey {
     /// The state of one transaction id.
-    Transaction(Uuid),
+    Transaction(RowId),
     /// The partition's own record.
     Partition,
 }
 
 impl ChangelogKey {
     /// Appends the key's text.
-    pub fn encode(self, out: &mut Vec<u8>) {
+    pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Transaction(id) => json::push_uuid(out, id),
+            Self::Transaction(id) => id.encode(out),
             Self::Partition => out.extend_from_slice(PARTITION_KEY.as_bytes()),
         }
     }
@@ -172,7 +170,7 @@ impl ChangelogKey {
         if key == PARTITION_KEY.as_bytes() {
             return Ok(Self::Partition);
         }
-        json::parse_canonical_uuid(key).map(Self::Transaction).ok_or_else(|| {
+        RowId::from_text(key).map(Self::Transaction).ok_or_else(|| {
             DecodeError::key(RECORD, format!("neither an id nor {PARTITION_KEY}: {}", crate::rejection::excerpt(key)))
         })
     }

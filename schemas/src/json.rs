@@ -6,6 +6,8 @@
 //! key needs. Writing: [`ObjectWriter`] appends to the caller's buffer, cannot fail and does not allocate beyond
 //! that buffer's growth; serde's serializer returns a `Result` that nobody could handle.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -208,6 +210,12 @@ pub(crate) fn push_good(out: &mut Vec<u8>, good: &GoodId) {
 /// Appends a uuid as lower-case hyphenated text.
 pub(crate) fn push_uuid(out: &mut Vec<u8>, id: Uuid) {
     out.extend_from_slice(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
+}
+
+/// What a JSON string says; `None` for any other value.
+pub(crate) fn text(raw: &str) -> Option<Cow<'_, str>> {
+    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') { serde_json::from_str(raw).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
 }
 
 /// Reads a decimal integer in its one canonical form: no sign `+`, no leading zeroes, no spaces. Canonical because

@@ -12,7 +12,7 @@
 //! Layout:
 //! - [`debezium`]: record key and envelope of the input topic.
 //! - [`changelog`], [`movement`], [`delta`], [`control`], [`dead_letter`]: our own records.
-//! - [`good`]: what goods are called, in all of them.
+//! - [`good`]: what goods are called, in all of them; [`RowId`]: what rows are.
 //! - [`headers`], [`topics`], [`partitioner`]: what else both programs must agree on.
 //!
 //! The Avro and JSON Schema files beside the code (`schemas/avro`, `schemas/json`) and the golden files
@@ -32,6 +32,7 @@ pub mod movement;
 pub mod partitioner;
 mod reader;
 mod rejection;
+mod row_id;
 pub mod topics;
 
 pub use changelog::{ChangelogKey, TransactionRecord};
@@ -41,6 +42,7 @@ pub use error::DecodeError;
 pub use good::{GoodId, GoodType, MAX_GOOD_BYTES};
 pub use movement::Movement;
 pub use rejection::{MAX_DETAIL_BYTES, Reason, Rejection};
+pub use row_id::{IdType, MAX_ID_BYTES, RowId};
 pub use topics::Topics;
 
 /// The newest `format` of our own JSON records that this build writes and reads.

@@ -51,8 +51,8 @@ reasons! {
     ValueTooLarge = "value-too-large", "raise the limit, or exclude the large column from the connector";
     /// No record key, or the row carries no usable `id`.
     NoId = "no-id", "set message.key.columns to orders.transactions:id and keep the id column included";
-    /// The record key is not exactly the id in the form the connector writes it.
-    KeyNotTheId = "key-not-the-id", "set message.key.columns to orders.transactions:id and a JSON or Avro key converter";
+    /// The record key is not exactly the id in the form the connector writes it, or the id is too long.
+    KeyNotTheId = "key-not-the-id", "set message.key.columns to orders.transactions:id and a JSON or Avro key converter; is the id a uuid (--id-type)?";
     /// The id in the row is another one than in the record key.
     KeyValueDisagree = "key-value-disagree", "remove transforms that rewrite keys or rows";
     /// `op` is missing or none of `r`, `c`, `u`, `d`, `t`.

@@ -15,7 +15,7 @@ use schemas::{Content, Reason};
 
 /// Reads a value under the usual key and gives the reason of its refusal.
 fn refused(value: &[u8]) -> Reason {
-    debezium::Decoder::new(LIMIT).decode_value(id(ID), Some(value)).unwrap_err().reason()
+    debezium::Decoder::new(LIMIT).decode_value(&id(ID), Some(value)).unwrap_err().reason()
 }
 
 fn with_pcs(pcs: &str) -> Event {
@@ -70,7 +70,7 @@ fn a_value_above_the_limit_is_refused_and_keeps_its_position() {
     assert_eq!(delete.content_refused(), Reason::ValueTooLarge);
     assert_eq!(refused(&vec![b'x'; LIMIT + 1]), Reason::ValueTooLarge);
     let exact = Event::default().value();
-    assert!(debezium::Decoder::new(exact.len()).decode_value(id(ID), Some(exact.as_bytes())).is_ok());
+    assert!(debezium::Decoder::new(exact.len()).decode_value(&id(ID), Some(exact.as_bytes())).is_ok());
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn deep_nesting_in_a_field_that_is_not_read_neither_panics_nor_refuses() {
     let depth = 100_000;
     let nested = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     let value = Event::default().value().replace(r#""transaction":null"#, &format!(r#""transaction":{nested}"#));
-    assert!(debezium::Decoder::new(LIMIT).decode_value(id(ID), Some(value.as_bytes())).is_ok());
+    assert!(debezium::Decoder::new(LIMIT).decode_value(&id(ID), Some(value.as_bytes())).is_ok());
     assert_eq!(with_pcs(&nested).content_refused(), Reason::PcsInvalid);
     assert_eq!(refused("[".repeat(depth).as_bytes()), Reason::NotAnEnvelope);
 }
@@ -310,14 +310,14 @@ fn only_an_incremental_record_may_lack_its_lsn() {
 fn the_schema_wrapper_changes_nothing() {
     let event = Event::default();
     let wrapped = format!(r#"{{"schema":{{"type":"struct","fields":[]}},"payload":{}}}"#, event.value());
-    let change = debezium::Decoder::new(LIMIT).decode_value(id(ID), Some(wrapped.as_bytes())).unwrap();
+    let change = debezium::Decoder::new(LIMIT).decode_value(&id(ID), Some(wrapped.as_bytes())).unwrap();
     assert_eq!(change, Change::Row(event.row()));
 }
 
 #[test]
 fn a_null_inside_the_wrapper_and_a_bare_json_null_are_tombstones() {
     for value in [Some(&b"null"[..]), Some(br#"{"schema":null,"payload":null}"#), None] {
-        assert_eq!(debezium::Decoder::new(LIMIT).decode_value(id(ID), value), Ok(Change::Tombstone));
+        assert_eq!(debezium::Decoder::new(LIMIT).decode_value(&id(ID), value), Ok(Change::Tombstone));
     }
 }
 
@@ -351,7 +351,7 @@ proptest! {
         let _ = debezium::Decoder::new(LIMIT).decode(Some(&key), Some(&value));
         let mut value = event.value().into_bytes();
         value.truncate(cut.index(value.len()));
-        prop_assert!(debezium::Decoder::new(LIMIT).decode_value(id(ID), Some(&value)).is_err());
+        prop_assert!(debezium::Decoder::new(LIMIT).decode_value(&id(ID), Some(&value)).is_err());
     }
 
     #[test]

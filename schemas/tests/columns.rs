@@ -12,7 +12,7 @@ use std::sync::Arc;
 use apache_avro::types::Value as Avro;
 use apache_avro::writer::datum::GenericDatumWriter;
 use schemas::debezium::{Change, Columns, Decoder, KeyEncoding, Names, Record, WriterSchema};
-use schemas::{Content, Reason};
+use schemas::{Content, IdType, Reason};
 
 const ID: &str = "63703d1f-0000-4000-8000-000000000001";
 const LIMIT: usize = 10_000;
@@ -20,7 +20,8 @@ const LIMIT: usize = 10_000;
 fn other_table() -> Decoder {
     let [id, good_id, operation, pcs, add, remove] =
         ["movement_uuid", "article", "direction", "quantity", "IN", "OUT"].map(str::to_owned);
-    let columns = Columns::new(Names { id, good_id, operation, pcs, add, remove }).unwrap();
+    let names = Names { id: vec![id], id_type: IdType::Uuid, good_id, operation, pcs, add, remove };
+    let columns = Columns::new(names).unwrap();
     Decoder { columns, max_value_bytes: LIMIT }
 }
 

@@ -19,8 +19,8 @@ use apache_avro::writer::datum::GenericDatumWriter;
 use common::{ID, id};
 use schemas::dead_letter::{self, Origin};
 use schemas::{
-    ChangelogKey, Content, Control, GoodId, GoodType, Movement, Reason, ReceivedControl, Rejection, StockDelta,
-    TransactionRecord,
+    ChangelogKey, Content, Control, GoodId, GoodType, IdType, Movement, Reason, ReceivedControl, Rejection, RowId,
+    StockDelta, TransactionRecord,
 };
 use serde_json::Value;
 
@@ -97,16 +97,21 @@ fn changelog_records_are_the_golden_bytes_both_ways() {
         outdated: false,
     };
     let text = TransactionRecord { content: Some(Content { good_id: text_good(), pieces: -15 }), ..live() };
+    let integer = RowId::from_bytes(b"42", IdType::Key).unwrap();
+    let several = r#"[1,"M8 \"A2\" größe\n\u001F"]"#;
+    let several = RowId::from_bytes(several.as_bytes(), IdType::Key).unwrap();
     for (name, key, record) in [
-        ("changelog-text", ID, text),
-        ("changelog-outdated", ID, TransactionRecord { outdated: true, ..live() }),
-        ("changelog-live", ID, live()),
-        ("changelog-deleted", ID, deleted),
-        ("changelog-incremental", "001508c0-0578-4949-be20-20c2d3d09fe8", incremental),
-        ("changelog-extremes", "ffffffff-ffff-ffff-ffff-ffffffffffff", extremes),
+        ("changelog-key-integer", integer, live()),
+        ("changelog-key-several", several, live()),
+        ("changelog-text", id(ID), text),
+        ("changelog-outdated", id(ID), TransactionRecord { outdated: true, ..live() }),
+        ("changelog-live", id(ID), live()),
+        ("changelog-deleted", id(ID), deleted),
+        ("changelog-incremental", id("001508c0-0578-4949-be20-20c2d3d09fe8"), incremental),
+        ("changelog-extremes", id("ffffffff-ffff-ffff-ffff-ffffffffffff"), extremes),
     ] {
         let (golden_key, golden_value) = golden(name);
-        let key = ChangelogKey::Transaction(id(key));
+        let key = ChangelogKey::Transaction(key);
         assert_same(&written(|out| key.encode(out)), &golden_key);
         assert_same(&written(|out| record.encode(out)), &golden_value);
         assert_eq!(ChangelogKey::decode(&golden_key), Ok(key));

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 
 use crate::batch::{Batch, Remains, Rows};
 use crate::goods::{Good, Goods};
-use crate::work::{Record, Unreadable, Work, Written, check_type};
+use crate::work::{Record, Types, Unreadable, Work, Written, check_type};
 
 /// The batch of stock deltas.
 #[derive(Debug, Default)]
@@ -49,11 +49,11 @@ impl Work for Deltas {
     type Item = Remains;
 
     /// None is; of keys that begin so an old rule says it, and a text may.
-    fn is_processors_own(key: &[u8], good_type: GoodType) -> bool {
-        good_type == GoodType::Integer && key.starts_with(b"#")
+    fn is_processors_own(key: &[u8], types: Types) -> bool {
+        types.goods == GoodType::Integer && key.starts_with(b"#")
     }
 
-    fn read(record: &Record<'_>, good_type: GoodType) -> Result<Remains, Unreadable> {
+    fn read(record: &Record<'_>, types: Types) -> Result<Remains, Unreadable> {
         let (Some(key), Some(value)) = (record.key, record.value) else {
             return Err(Unreadable::Malformed {
                 detail: "a stock delta has a key and a value, this record lacks one".to_owned(),
@@ -61,7 +61,7 @@ impl Work for Deltas {
         };
         let delta =
             StockDelta::decode(key, value).map_err(|error| Unreadable::Malformed { detail: error.to_string() })?;
-        check_type(&delta.good_id, good_type)?;
+        check_type(&delta.good_id, types.goods)?;
         Remains::from_delta(delta).map_err(|detail| Unreadable::Malformed { detail })
     }
 
@@ -120,7 +120,7 @@ mod tests {
 
     fn read(key: &str, value: Option<&str>) -> Result<Remains, Unreadable> {
         let record = Record { partition: 0, offset: 0, key: Some(key.as_bytes()), value: value.map(str::as_bytes) };
-        Deltas::read(&record, GoodType::Integer)
+        Deltas::read(&record, Types::default())
     }
 
     #[test]
@@ -136,8 +136,9 @@ mod tests {
         let error = read("2", Some(value)).unwrap_err().stop("warehouse.stock.deltas", 3, 4711);
         assert_eq!(error.code, "SINK_GOOD_TYPE");
         let record = Record { partition: 0, offset: 0, key: Some(b"2"), value: Some(value.as_bytes()) };
-        assert_eq!(Deltas::read(&record, GoodType::Text).unwrap().good_id, GoodId::from_text("2").unwrap());
-        let own = |good_type| Deltas::is_processors_own(b"#1", good_type);
+        let of = |goods| Types { goods, ids: None };
+        assert_eq!(Deltas::read(&record, of(GoodType::Text)).unwrap().good_id, GoodId::from_text("2").unwrap());
+        let own = |good_type| Deltas::is_processors_own(b"#1", of(good_type));
         assert!(!own(GoodType::Text) && own(GoodType::Integer));
     }
 

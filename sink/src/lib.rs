@@ -13,10 +13,12 @@
 //! the target, in the same transaction as the rows; 6, what contradicts both stops it with a code.
 
 pub mod batch;
+mod column;
 pub mod completion;
 pub mod database;
 pub mod deltas;
 pub mod goods;
+pub mod ids;
 pub mod kafka;
 pub mod metrics;
 pub mod position;

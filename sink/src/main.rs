@@ -141,14 +141,8 @@ impl Shared<'_> {
         Ok(Loop::new(Parts {
             source: Source::subscribe(&settings.consumer(group_id), topic)?,
             topic: topic.to_owned(),
-            database: Database::new(
-                options,
-                settings.database_timeout,
-                settings.good_type,
-                shutdown.clone(),
-                condition,
-            )?,
-            good_type: settings.good_type,
+            database: Database::new(options, settings.database_timeout, settings.types, shutdown.clone(), condition)?,
+            types: settings.types,
             announcements,
             batch_records: settings.batch_records,
             progress_check: settings.progress_check,

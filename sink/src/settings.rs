@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use schemas::{GoodType, Topics};
+use schemas::{GoodType, IdType, Topics};
 use service::configuration::{CLIENT_GUARANTEES, CONSUMER_GUARANTEES, Common, KafkaAccess};
 use service::{Coded, DatabaseUrl, KafkaTables, Secret};
+
+use crate::work::Types;
 
 /// Flags of `sink run`; each is also a variable (`SINK_…`) and a key of the configuration file.
 #[derive(Debug, Clone, clap::Args)]
@@ -48,6 +50,18 @@ pub struct Arguments {
     /// Also keep a table of the live source transactions (`remains.transaction_log`)
     #[arg(long)]
     pub transaction_log: bool,
+    /// What ids are in that table, as the processor is told: uuids, or the texts of keys
+    #[arg(long, value_enum, default_value_t = Ids::Uuid, value_name = "TYPE")]
+    pub id_type: Ids,
+}
+
+/// Types of ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Ids {
+    /// Uuids
+    Uuid,
+    /// Keys of one column or several
+    Key,
 }
 
 /// Types of goods.
@@ -76,8 +90,8 @@ pub struct Settings {
     pub database_timeout: Duration,
     /// How often an idle sink compares progress.
     pub progress_check: Duration,
-    /// Of which type the goods are.
-    pub good_type: GoodType,
+    /// What the goods and ids are.
+    pub types: Types,
     /// Whether the transaction log is kept.
     pub transaction_log: bool,
     bootstrap_servers: String,
@@ -127,9 +141,15 @@ impl Settings {
             batch_records: usize::try_from(arguments.batch_records).unwrap_or(usize::MAX),
             database_timeout: Duration::from_millis(arguments.database_timeout_ms),
             progress_check: Duration::from_millis(arguments.progress_check_ms),
-            good_type: match arguments.good_type {
-                Goods::Integer => GoodType::Integer,
-                Goods::Text => GoodType::Text,
+            types: Types {
+                goods: match arguments.good_type {
+                    Goods::Integer => GoodType::Integer,
+                    Goods::Text => GoodType::Text,
+                },
+                ids: arguments.transaction_log.then_some(match arguments.id_type {
+                    Ids::Uuid => IdType::Uuid,
+                    Ids::Key => IdType::Key,
+                }),
             },
             transaction_log: arguments.transaction_log,
             bootstrap_servers: arguments.bootstrap_servers.clone(),

@@ -9,23 +9,23 @@
 use std::collections::BTreeMap;
 
 use schemas::changelog::PARTITION_KEY;
-use schemas::{ChangelogKey, GoodId, GoodType, TransactionRecord};
+use schemas::{ChangelogKey, GoodId, RowId, TransactionRecord};
 use sqlx::PgConnection;
-use uuid::Uuid;
 
 use crate::goods::Goods;
-use crate::work::{Record, Unreadable, Work, Written, check_type};
+use crate::ids::Ids;
+use crate::work::{Record, Types, Unreadable, Work, Written, check_id_type, check_type};
 
 /// The newest state of each id of the batch.
 #[derive(Debug, Default)]
 pub struct TransactionLog {
-    ids: BTreeMap<Uuid, (i32, Option<Row>)>,
+    ids: BTreeMap<RowId, (i32, Option<Row>)>,
 }
 
 /// One record, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    id: Uuid,
+    id: RowId,
     partition: i32,
     row: Option<Row>,
 }
@@ -41,7 +41,7 @@ struct Row {
 const UPSERT: &str = "INSERT INTO remains.transaction_log AS kept
     (id, good_id, operation, pcs, partition, changed_at, updated_at)
 SELECT id, good_id, operation, pcs, partition, to_timestamp(ts_ms / 1000.0), now()
-FROM UNNEST($1::uuid[], $2, $3::text[], $4::bigint[], $5::int[], $6::bigint[])
+FROM UNNEST($1, $2, $3::text[], $4::bigint[], $5::int[], $6::bigint[])
     AS new (id, good_id, operation, pcs, partition, ts_ms)
 ORDER BY id
 ON CONFLICT (id) DO UPDATE
@@ -53,21 +53,22 @@ WHERE (kept.good_id, kept.operation, kept.pcs, kept.partition, kept.changed_at)
 impl Work for TransactionLog {
     type Item = Change;
 
-    fn is_processors_own(key: &[u8], _: GoodType) -> bool {
+    fn is_processors_own(key: &[u8], _: Types) -> bool {
         key.starts_with(PARTITION_KEY.as_bytes())
     }
 
-    fn read(record: &Record<'_>, good_type: GoodType) -> Result<Change, Unreadable> {
+    fn read(record: &Record<'_>, types: Types) -> Result<Change, Unreadable> {
         let unreadable = |detail: String| Unreadable::Malformed { detail };
         let key = record.key.ok_or_else(|| unreadable("a changelog record has a key, this one has none".to_owned()))?;
         let ChangelogKey::Transaction(id) = ChangelogKey::decode(key).map_err(|error| unreadable(error.to_string()))?
         else {
             return Err(unreadable("the partition's own record reached the transaction log".to_owned()));
         };
+        check_id_type(&id, types.ids)?;
         let Some(value) = record.value else { return Ok(Change { id, partition: record.partition, row: None }) };
         let state = TransactionRecord::decode(value).map_err(|error| unreadable(error.to_string()))?;
         let row = state.content.map(|content| {
-            check_type(&content.good_id, good_type)?;
+            check_type(&content.good_id, types.goods)?;
             let pcs = i64::try_from(content.pieces.unsigned_abs())
                 .map_err(|_| unreadable(format!("{} pieces are more than any row can have", content.pieces)))?;
             let operation = if content.pieces < 0 { "remove" } else { "add" };
@@ -85,14 +86,15 @@ impl Work for TransactionLog {
     }
 
     async fn write(&self, connection: &mut PgConnection) -> Result<Written, sqlx::Error> {
-        let live: Vec<(Uuid, i32, &Row)> =
-            self.ids.iter().filter_map(|(id, (partition, row))| Some((*id, *partition, row.as_ref()?))).collect();
-        let gone: Vec<Uuid> = self.ids.iter().filter(|(_, (_, row))| row.is_none()).map(|(id, _)| *id).collect();
+        let live: Vec<(&RowId, i32, &Row)> =
+            self.ids.iter().filter_map(|(id, (partition, row))| Some((id, *partition, row.as_ref()?))).collect();
+        let gone = self.ids.iter().filter(|(_, (_, row))| row.is_none()).map(|(id, _)| id.clone());
+        let gone = Ids(gone.collect());
         let mut rows = 0;
-        // Without rows their goods have no type.
+        // Without rows their goods and ids have no type.
         if !live.is_empty() {
             let upserted = sqlx::query(UPSERT)
-                .bind(live.iter().map(|(id, ..)| *id).collect::<Vec<Uuid>>())
+                .bind(Ids(live.iter().map(|(id, ..)| (*id).clone()).collect()))
                 .bind(Goods(live.iter().map(|(.., row)| row.good_id.clone()).collect()))
                 .bind(live.iter().map(|(.., row)| row.operation).collect::<Vec<&str>>())
                 .bind(live.iter().map(|(.., row)| row.pcs).collect::<Vec<i64>>())
@@ -102,11 +104,14 @@ impl Work for TransactionLog {
                 .await?;
             rows += upserted.rows_affected();
         }
-        let deleted = sqlx::query("DELETE FROM remains.transaction_log WHERE id = ANY($1)")
-            .bind(&gone)
-            .execute(connection)
-            .await?;
-        Ok(Written { rows: rows + deleted.rows_affected(), held: Vec::new() })
+        if !gone.0.is_empty() {
+            let deleted = sqlx::query("DELETE FROM remains.transaction_log WHERE id = ANY($1)")
+                .bind(&gone)
+                .execute(connection)
+                .await?;
+            rows += deleted.rows_affected();
+        }
+        Ok(Written { rows, held: Vec::new() })
     }
 
     async fn start_over(connection: &mut PgConnection, partition: i32) -> Result<(), sqlx::Error> {
@@ -120,13 +125,15 @@ impl Work for TransactionLog {
 
 #[cfg(test)]
 mod tests {
+    use schemas::IdType;
+
     use super::*;
 
     const ID: &str = "63703d1f-0000-4000-8000-000000000001";
 
     fn read(value: Option<&str>) -> Result<Change, Unreadable> {
         let record = Record { partition: 4, offset: 0, key: Some(ID.as_bytes()), value: value.map(str::as_bytes) };
-        TransactionLog::read(&record, GoodType::Integer)
+        TransactionLog::read(&record, Types { ids: Some(IdType::Uuid), ..Types::default() })
     }
 
     fn value(good_id: &str, pieces: &str) -> String {
@@ -147,6 +154,20 @@ mod tests {
     fn delete_markers_and_tombstones_remove_the_row() {
         assert_eq!(read(Some(&value("null", "null"))).unwrap().row, None);
         assert_eq!(read(None).unwrap().row, None);
+    }
+
+    #[test]
+    fn an_id_of_another_type_than_the_tables_is_refused() {
+        let read = |key: &str, ids| {
+            let record = Record { partition: 4, offset: 0, key: Some(key.as_bytes()), value: None };
+            TransactionLog::read(&record, Types { ids: Some(ids), ..Types::default() }).map(|change| change.row)
+        };
+        for (key, is) in [(ID, IdType::Uuid), ("42", IdType::Key), ("[1,\"A-7\"]", IdType::Key)] {
+            for wanted in [IdType::Uuid, IdType::Key] {
+                let expected = if is == wanted { Ok(None) } else { Err(Unreadable::IdType { found: is }) };
+                assert_eq!(read(key, wanted), expected, "{key}");
+            }
+        }
     }
 
     #[test]

@@ -2,9 +2,18 @@
 
 use std::future::Future;
 
-use schemas::{GoodId, GoodType};
+use schemas::{GoodId, GoodType, IdType, RowId};
 use service::Coded;
 use sqlx::PgConnection;
+
+/// Of which types the goods and ids of a target are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Types {
+    /// The goods.
+    pub goods: GoodType,
+    /// The ids of the transaction log; `None` where it is not kept.
+    pub ids: Option<IdType>,
+}
 
 /// A record that is not what its topic holds, or not for this target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +28,11 @@ pub enum Unreadable {
         /// Of this one.
         found: GoodType,
     },
+    /// Its id is of another type than those of the target.
+    IdType {
+        /// Of this one.
+        found: IdType,
+    },
 }
 
 /// Refuses a good of another type than the target's.
@@ -29,6 +43,17 @@ pub(crate) fn check_type(good: &GoodId, good_type: GoodType) -> Result<(), Unrea
     match good.good_type() {
         found if found == good_type => Ok(()),
         found => Err(Unreadable::GoodType { found }),
+    }
+}
+
+/// The same of an id.
+///
+/// # Errors
+/// [`Unreadable::IdType`]
+pub(crate) fn check_id_type(id: &RowId, id_type: Option<IdType>) -> Result<(), Unreadable> {
+    match id.id_type() {
+        found if Some(found) == id_type => Ok(()),
+        found => Err(Unreadable::IdType { found }),
     }
 }
 
@@ -44,6 +69,13 @@ impl Unreadable {
                     "SINK_GOOD_TYPE",
                     format!("{place}: its good is of type {found}, and --good-type is another"),
                     "give --good-type the same value as the processor's, and a target of its own",
+                );
+            }
+            Self::IdType { found } => {
+                return Coded::refused(
+                    "SINK_ID_TYPE",
+                    format!("{place}: its id is of type {found}, and --id-type is another"),
+                    "give --id-type the same value as the processor's, and a target of its own",
                 );
             }
         };
@@ -85,10 +117,10 @@ pub trait Work: Default + Send + Sync + 'static {
     type Item;
 
     /// Whether a record of this key is the processor's own and passed by.
-    fn is_processors_own(key: &[u8], good_type: GoodType) -> bool;
+    fn is_processors_own(key: &[u8], types: Types) -> bool;
 
-    /// Reads a record, for a target with goods of this type.
-    fn read(record: &Record<'_>, good_type: GoodType) -> Result<Self::Item, Unreadable>;
+    /// Reads a record, for a target with goods and ids of these types.
+    fn read(record: &Record<'_>, types: Types) -> Result<Self::Item, Unreadable>;
 
     /// The epoch the record carries, if the topic has epochs.
     fn epoch(item: &Self::Item) -> Option<i64>;

@@ -8,14 +8,15 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use schemas::partitioner::partition_for_good;
-use schemas::{GoodId, GoodType};
+use schemas::{GoodId, GoodType, IdType};
 use server::Server;
 use service::DatabaseUrl;
 use sink::batch::Remains;
 use sink::deltas::Deltas;
 use sink::position::Progress;
 use sink::postgres::{self, Advance, Failure, Target};
-use sink::work::{Work, Written};
+use sink::transaction_log::TransactionLog;
+use sink::work::{Record, Types, Work, Written};
 use sqlx::{Connection, PgConnection};
 
 const TOPIC: &str = "warehouse.stock.deltas";
@@ -55,7 +56,7 @@ impl Bench {
 async fn connect(url: &str) -> Target {
     let url: DatabaseUrl = url.parse().unwrap();
     let options = postgres::options(&url, None).unwrap();
-    Target::connect(&options, Duration::from_secs(30), GoodType::Integer).await.unwrap()
+    Target::connect(&options, Duration::from_secs(30), Types::default()).await.unwrap()
 }
 
 fn at(epoch: i64, next_offset: i64) -> Progress {
@@ -182,7 +183,7 @@ async fn a_schema_made_by_a_newer_sink_is_refused() {
     .unwrap();
     let url: DatabaseUrl = Server::shared().url("newer").parse().unwrap();
     let options = postgres::options(&url, None).unwrap();
-    let failure = Target::connect(&options, Duration::from_secs(30), GoodType::Integer).await.unwrap_err();
+    let failure = Target::connect(&options, Duration::from_secs(30), Types::default()).await.unwrap_err();
     assert!(matches!(&failure, Failure::Refused(error) if error.code == "SINK_TARGET_NEWER"), "{failure:?}");
 }
 
@@ -205,9 +206,13 @@ fn text(good: &str) -> GoodId {
     GoodId::from_text(good).unwrap()
 }
 
-async fn connect_as(url: &str, good_type: GoodType) -> Result<Target, Failure> {
+async fn connect_as(url: &str, goods: GoodType) -> Result<Target, Failure> {
+    connect_with(url, Types { goods, ids: None }).await
+}
+
+async fn connect_with(url: &str, types: Types) -> Result<Target, Failure> {
     let options = postgres::options(&url.parse().unwrap(), None).unwrap();
-    Target::connect(&options, Duration::from_secs(30), good_type).await
+    Target::connect(&options, Duration::from_secs(30), types).await
 }
 
 #[tokio::test]
@@ -260,4 +265,47 @@ async fn the_type_of_goods_is_settled_by_the_first_of_them() {
     let failure = connect_as(&url, GoodType::Text).await.unwrap_err();
     assert!(matches!(&failure, Failure::Refused(error) if error.code == "SINK_GOOD_TYPE"), "{failure:?}");
     connect_as(&url, GoodType::Integer).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_transaction_log_has_uuids_or_the_texts_of_keys_and_settles_which_by_the_first_of_them() {
+    const TRANSACTIONS: &str = "warehouse.stock.transactions";
+    let url = Server::shared().create_database("ids").await;
+    let log = |ids| Types { goods: GoodType::Integer, ids: Some(ids) };
+    let uuid = "63703d1f-0000-4000-8000-000000000001";
+    let value =
+        br#"{"format":1,"good_id":2,"pieces":-15,"generation":1,"streaming":true,"lsn":10,"commit_lsn":9,"ts_ms":1}"#;
+    let mut from = Progress::default();
+    for (ids, other, keys) in [
+        (IdType::Uuid, IdType::Key, [uuid, "63703d1f-0000-4000-8000-000000000002"]),
+        (IdType::Key, IdType::Uuid, ["42", r#"[1,"A-7 größe \\"]"#]),
+    ] {
+        let mut target = connect_with(&url, log(ids)).await.unwrap();
+        let mut sql = PgConnection::connect(&url).await.unwrap();
+        target.progress(TRANSACTIONS, &[3]).await.unwrap();
+        let mut write = async |changes: [(&str, Option<&[u8]>); 2]| {
+            let mut batch = TransactionLog::default();
+            for (key, value) in changes {
+                let record = Record { partition: 3, offset: 0, key: Some(key.as_bytes()), value };
+                batch.add(TransactionLog::read(&record, log(ids)).unwrap());
+            }
+            let to = Progress { next_offset: from.next_offset + 2, ..from };
+            target.apply(TRANSACTIONS, &batch, &[Advance { partition: 3, from, to }]).await.unwrap();
+            from = to;
+        };
+        write([(keys[0], Some(value)), (keys[1], Some(value))]).await;
+        let rows = "SELECT id::text, good_id, operation, pcs FROM remains.transaction_log ORDER BY id";
+        let rows: Vec<(String, i64, String, i64)> = sqlx::query_as(rows).fetch_all(&mut sql).await.unwrap();
+        let expected = keys.map(|key| (key.to_owned(), 2, "remove".to_owned(), 15));
+        assert_eq!(rows, expected);
+        let failure = connect_with(&url, log(other)).await.unwrap_err();
+        assert!(matches!(&failure, Failure::Refused(error) if error.code == "SINK_ID_TYPE"), "{failure:?}");
+        // Without the log it is nobody's business.
+        connect_as(&url, GoodType::Integer).await.unwrap();
+        write([(keys[0], Some(value)), (keys[1], None)]).await;
+        write([(keys[0], None), (keys[1], None)]).await;
+        let left: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM remains.transaction_log").fetch_one(&mut sql).await.unwrap();
+        assert_eq!(left, 0);
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::{Context as _, Result};
 use tests::client::Format;
 use tests::native::{NativeOptions, NativeStack};
-use tests::scenario::{every_form, formats, other_goods};
+use tests::scenario::{every_form, formats, other_goods, other_keys};
 
 fn stack() -> Result<NativeStack> {
     NativeOptions::full().with_registry().start()
@@ -25,6 +25,12 @@ fn shared() -> Result<MutexGuard<'static, Option<NativeStack>>> {
 fn avro_through_the_connector_ends_equal_to_the_source_with_the_registry_killed_in_between() -> Result<()> {
     let stack = shared()?;
     formats::end_equal_to_the_source(stack.as_ref().context("no stack")?, "avro", Format::Avro)
+}
+
+#[test]
+#[ignore = "make faults"]
+fn keys_of_integers_and_texts_in_avro_through_the_connector_end_equal_to_the_source() -> Result<()> {
+    other_keys::end_equal_to_the_source(&stack()?, "avro-keys", Format::Avro)
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn fill(bench: &Bench, application: &Application, ids: u64) -> Result<()> {
         write_key(&mut source_key, id);
         key.clear();
         value.clear();
-        ChangelogKey::Transaction(id).encode(&mut key);
+        ChangelogKey::Transaction(id.into()).encode(&mut key);
         record.encode(&mut value);
         writer.send_to(partition_for(source_key.as_bytes(), partitions), &key, &value)?;
     }

@@ -75,7 +75,10 @@ impl<O: ApplicationObserver> StockApplication<O> {
 impl<O: ApplicationObserver> Application for StockApplication<O> {
     fn started(&mut self, partition: StatePartition, state: &dyn PartitionStore) -> Result<(), Failure> {
         match partition.stage {
-            SOURCE => self.partitions.start(partition.partition, state, self.settings.good_type()),
+            SOURCE => {
+                let (good_type, key_columns) = (self.settings.good_type(), self.settings.key_columns());
+                self.partitions.start(partition.partition, state, good_type, key_columns)
+            }
             _ => self.movements.start(partition.partition, state, self.settings.good_type()),
         }
     }

@@ -71,6 +71,20 @@ pub(crate) fn good_type_changed(place: &str, known: GoodType, wanted: GoodType) 
     )
 }
 
+/// Ids of one kind have state, and another is asked for: every row would get a second id, and be counted twice.
+pub(crate) fn id_type_changed(place: &str, known: &[String], wanted: &[String]) -> Failure {
+    let of = |columns: &[String]| match columns {
+        [] => "of type uuid".to_owned(),
+        columns => format!("of type key with the columns {}", columns.join(",")),
+    };
+    Failure::stop(
+        "ID_TYPE_CHANGED",
+        format!("{place} has ids {}, and --id-type and --id-column say ids {}", of(known), of(wanted)),
+        "set --id-type and --id-column back to what they were, columns in the same order; if the record key of the \
+         source is another one now, start with a new source topic, prefix and application id, as for a rebuild",
+    )
+}
+
 /// A record in a registry's wire format whose schema is not at hand. Not known *yet* is no reason to stop and none to
 /// set the record aside: it is read again later.
 pub(crate) fn schema_missing(topic: &str, record: &Record<'_>, id: u32, missing: SchemaMissing) -> Failure {

@@ -5,8 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use schemas::Reason;
-use uuid::Uuid;
+use schemas::{Reason, RowId};
 
 /// What one committed transaction did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,7 +42,7 @@ pub enum Event<'a> {
         /// Offset.
         offset: i64,
         /// The row.
-        id: Uuid,
+        id: &'a RowId,
     },
     /// A transaction was committed.
     Committed(&'a Counts),

@@ -10,9 +10,10 @@ use processor_engine::{Failure, PartitionStore};
 use schemas::GoodType;
 use schemas::changelog::PARTITION_KEY;
 
-use crate::errors::{damaged_partition, good_type_changed};
+use crate::errors::{damaged_partition, good_type_changed, id_type_changed};
 
-/// Key of a partition's record, in the store as in the changelog. Rows have keys of 16 bytes, so it cannot be one.
+/// Key of a partition's record, in the store as in the changelog. It is that of no row: uuids have 16 bytes there, and
+/// no text of a key begins so.
 pub(crate) const PARTITION_STORE_KEY: &[u8] = PARTITION_KEY.as_bytes();
 
 /// One partition's record.
@@ -33,22 +34,27 @@ pub(crate) struct Partitions {
 }
 
 impl Partitions {
-    /// Reads a partition's record; a partition without one begins with nothing. Its goods must be of this type.
+    /// Reads a partition's record; a partition without one begins with nothing. Its goods must be of this type, and its
+    /// ids keys of these columns, or uuids, where there are none.
     pub(crate) fn start(
         &mut self,
         partition: i32,
         state: &dyn PartitionStore,
         good_type: GoodType,
+        key_columns: &[String],
     ) -> Result<(), Failure> {
         let mut value = Vec::new();
         let record = if state.get(PARTITION_STORE_KEY, &mut value)? {
             Partition::decode(&value).map_err(|error| damaged_partition(partition, &error))?
         } else {
-            Partition::with_goods(good_type)
+            Partition::with_goods(good_type).with_ids(key_columns)
         };
+        let place = || format!("the state of source partition {partition}");
         if record.good_type() != good_type {
-            let place = format!("the state of source partition {partition}");
-            return Err(good_type_changed(&place, record.good_type(), good_type));
+            return Err(good_type_changed(&place(), record.good_type(), good_type));
+        }
+        if record.key_columns() != key_columns {
+            return Err(id_type_changed(&place(), record.key_columns(), key_columns));
         }
         self.running.insert(partition, Cached { record, ..Cached::default() });
         Ok(())

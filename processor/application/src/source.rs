@@ -10,8 +10,7 @@ use processor_engine::cluster::{NewRecord, Record};
 use processor_engine::transaction::StateChange;
 use processor_engine::{Changes, Failure, StatePartition, TopicPartition, Transaction};
 use schemas::debezium::{self, RowChange};
-use schemas::{ChangelogKey, Control, DecodeError, GoodType, Rejection, dead_letter};
-use uuid::Uuid;
+use schemas::{ChangelogKey, Control, DecodeError, GoodType, Rejection, RowId, dead_letter};
 
 use crate::application::StockApplication;
 use crate::errors::{damaged, key_encoding_changed, schema_missing};
@@ -62,7 +61,7 @@ impl Buffers {
         &mut self,
         transaction: &mut dyn Transaction,
         partition: StatePartition,
-        id: Uuid,
+        id: &RowId,
     ) -> Result<Option<Row>, Failure> {
         if !transaction.get(partition, id.as_bytes(), &mut self.stored)? {
             return Ok(None);
@@ -75,14 +74,14 @@ impl Buffers {
         &mut self,
         transaction: &mut dyn Transaction,
         partition: StatePartition,
-        id: Uuid,
+        id: &RowId,
         row: Option<&Row>,
     ) -> Result<(), Failure> {
         let Self { row: value, key, json, format, good_type, .. } = self;
         value.clear();
         key.clear();
         json.clear();
-        ChangelogKey::Transaction(id).encode(key);
+        id.encode(key);
         if let Some(row) = row {
             row.encode(value);
             match format {
@@ -115,7 +114,7 @@ impl<O: ApplicationObserver> StockApplication<O> {
         } else {
             self.settings.decoder.decode(record.key, record.value)
         };
-        if let Some(key) = decoded.key {
+        if let Some(key) = &decoded.key {
             self.check_key(record, key.encoding)?;
         }
         let change = match decoded.change {
@@ -129,7 +128,7 @@ impl<O: ApplicationObserver> StockApplication<O> {
             }
             Some(Err(rejection)) => {
                 if let Some(key) = decoded.key {
-                    self.mark_outdated(transaction, partition, key.id)?;
+                    self.mark_outdated(transaction, partition, &key.id)?;
                 }
                 self.dead_letter(transaction, record, &rejection)
             }
@@ -142,7 +141,7 @@ impl<O: ApplicationObserver> StockApplication<O> {
         &mut self,
         transaction: &mut dyn Transaction,
         partition: StatePartition,
-        id: Uuid,
+        id: &RowId,
     ) -> Result<(), Failure> {
         match self.buffers.row(transaction, partition, id)? {
             Some(row) if row.content.is_some() && !row.outdated => {
@@ -177,11 +176,11 @@ impl<O: ApplicationObserver> StockApplication<O> {
         record: &Record<'_>,
         change: &RowChange,
     ) -> Result<(), Failure> {
-        let stored = self.buffers.row(transaction, partition, change.id)?;
+        let stored = self.buffers.row(transaction, partition, &change.id)?;
         let books = self.partitions.change(partition.partition)?;
         let decision = rule::apply(books, stored.as_ref(), change);
         if let Some(row) = &decision.row {
-            self.buffers.put_row(transaction, partition, change.id, Some(row))?;
+            self.buffers.put_row(transaction, partition, &change.id, Some(row))?;
         }
         for movement in decision.movements.iter().flatten() {
             self.movements.add(movement)?;
@@ -195,7 +194,7 @@ impl<O: ApplicationObserver> StockApplication<O> {
             Outcome::Redelivered => {
                 self.counts.redelivered += 1;
                 let (partition, offset) = (partition.partition, record.offset);
-                self.observer.observe(&Event::Redelivered { partition, offset, id: change.id });
+                self.observer.observe(&Event::Redelivered { partition, offset, id: &change.id });
             }
             Outcome::Refused(rejection) => self.dead_letter(transaction, record, &rejection)?,
         }

@@ -6,8 +6,7 @@
 use processor_core::{Approval, Chunk, Fate, Plan, Row};
 use processor_engine::application::{Background, BroadcastRecord};
 use processor_engine::{Failure, StatePartition, Transaction};
-use schemas::{Control, ReceivedControl};
-use uuid::Uuid;
+use schemas::{Control, ReceivedControl, RowId};
 
 use crate::application::StockApplication;
 use crate::errors::damaged;
@@ -92,14 +91,14 @@ impl<O: ApplicationObserver> StockApplication<O> {
         let mut removed = 0;
         for id in chunk.candidates() {
             // Again, own writes of this transaction included: an event may have touched the row since.
-            let Some(row) = self.buffers.row(transaction, partition, *id)? else { continue };
+            let Some(row) = self.buffers.row(transaction, partition, id)? else { continue };
             let settled = self.partitions.change(number)?.settle(&row);
             match settled.fate {
                 Fate::Stays => {}
-                Fate::Lifted(lifted) => self.buffers.put_row(transaction, partition, *id, Some(&lifted))?,
+                Fate::Lifted(lifted) => self.buffers.put_row(transaction, partition, id, Some(&lifted))?,
                 Fate::Gone => {
                     removed += u64::from(row.content.is_some());
-                    self.buffers.put_row(transaction, partition, *id, None)?;
+                    self.buffers.put_row(transaction, partition, id, None)?;
                 }
             }
             if let Some(movement) = settled.movement {
@@ -112,13 +111,13 @@ impl<O: ApplicationObserver> StockApplication<O> {
 
     fn scan(&mut self, transaction: &mut dyn Transaction, partition: StatePartition) -> Result<(Chunk, bool), Failure> {
         let books = self.partitions.change(partition.partition)?;
-        let cursor = books.sweep().and_then(|sweep| sweep.after);
-        let mut chunk = Chunk::new(self.settings.sweep_chunk, cursor);
+        let cursor = books.sweep().and_then(|sweep| sweep.after.clone());
+        let mut chunk = Chunk::new(self.settings.sweep_chunk, cursor.clone());
         let mut outcome = Ok(());
-        let after = cursor.as_ref().map(|id| id.as_bytes().as_slice());
+        let (after, id_type) = (cursor.as_ref().map(RowId::as_bytes), books.id_type());
         let reached_end = transaction.scan(partition, after, &mut |key, value| {
-            // The partition's own record lies among the rows; its key is shorter than an id.
-            let Ok(id) = Uuid::from_slice(key) else { return true };
+            // The partition's own record lies among the rows; its key is that of none.
+            let Some(id) = RowId::from_bytes(key, id_type) else { return true };
             match Row::decode(value) {
                 Ok(row) => chunk.offer(books, id, &row),
                 Err(error) => {

@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use processor_core::{ChunkLimits, SweepPolicy};
 use processor_engine::{StageSpec, TopicIndex, Topology, topology::Stage};
 use schemas::debezium::Decoder;
-use schemas::{GoodType, Topics};
+use schemas::{GoodType, IdType, Topics};
 
 /// The first step: change events → state of each id → movements.
 pub const SOURCE: Stage = Stage(0);
@@ -119,6 +119,14 @@ impl Settings {
     /// Of which type the goods are.
     pub fn good_type(&self) -> GoodType {
         self.decoder.columns.good_type()
+    }
+
+    /// The columns whose values the ids are, in this order; none, where ids are uuids.
+    pub fn key_columns(&self) -> &[String] {
+        match self.decoder.columns.id_type() {
+            IdType::Uuid => &[],
+            IdType::Key => self.decoder.columns.id_columns(),
+        }
     }
 
     /// 1 MiB: a row of this table has below 1 KiB, and a broker's default limit is 1 MiB too.

@@ -1,13 +1,13 @@
-//! An input partition's own record: its generations, its sweep, the form its keys are written in, and the type of goods.
+//! An input partition's own record: its generations, its sweep, the form its keys are written in, the columns of its
+//! ids, and the type of goods.
 //!
 //! State like any other: kept in the store and, under the key `#partition`, in the changelog, as JSON (`"format":1`)
 //! so that an operator can read it there. Owns that format and the bookkeeping; the decisions are in [`crate::rule`]
 //! and [`crate::sweep`].
 
 use schemas::debezium::{ChangeOperation, KeyEncoding, RowChange, Snapshot};
-use schemas::{DecodeError, GoodType};
+use schemas::{DecodeError, GoodType, IdType, RowId};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::generations::{Generation, Generations};
 
@@ -19,6 +19,7 @@ const FORMAT: u64 = 1;
 pub struct Partition {
     pub(crate) key_encoding: Option<KeyEncoding>,
     pub(crate) good_type: GoodType,
+    pub(crate) key_columns: Vec<String>,
     pub(crate) generations: Generations,
     pub(crate) swept: u64,
     pub(crate) sweep: Option<Sweep>,
@@ -27,12 +28,12 @@ pub struct Partition {
 }
 
 /// A sweep in progress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sweep {
     /// Rows of generations older than this snapshot go.
     pub generation: u64,
     /// Ids up to here are done; `None` at the beginning.
-    pub after: Option<Uuid>,
+    pub after: Option<RowId>,
     /// Live rows removed so far.
     pub removed: u64,
     /// Delete markers removed so far.
@@ -74,6 +75,9 @@ struct Wire {
     /// Absent in the records of most, and in those of before there were others than integers.
     #[serde(default, skip_serializing_if = "is_integer")]
     good_type: GoodType,
+    /// Absent where ids are uuids, and so in the records of before there were others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    key_columns: Vec<String>,
     before_snapshots: u64,
     generations: Vec<Generation>,
     swept: u64,
@@ -99,6 +103,22 @@ impl Partition {
     /// A partition of which nothing is known but of which type its goods are.
     pub fn with_goods(good_type: GoodType) -> Self {
         Self { good_type, ..Self::default() }
+    }
+
+    /// The same with ids that are keys of these columns, in this order; uuids, where there are none.
+    #[must_use]
+    pub fn with_ids(self, key_columns: &[String]) -> Self {
+        Self { key_columns: key_columns.to_vec(), ..self }
+    }
+
+    /// The columns whose values the ids are, in this order; none, where ids are uuids.
+    pub fn key_columns(&self) -> &[String] {
+        &self.key_columns
+    }
+
+    /// Of which type the ids are.
+    pub fn id_type(&self) -> IdType {
+        if self.key_columns.is_empty() { IdType::Uuid } else { IdType::Key }
     }
 
     /// Of which type the goods of all its rows are.
@@ -147,7 +167,7 @@ impl Partition {
 
     /// The rank of the newest generation that is swept or being swept: whatever is older and absent is proven gone.
     pub(crate) fn swept_rank(&self) -> usize {
-        let sweeping = self.sweep.map_or(0, |sweep| sweep.generation);
+        let sweeping = self.sweep.as_ref().map_or(0, |sweep| sweep.generation);
         let rank = |generation| self.generations.rank(generation).unwrap_or(0);
         rank(self.swept).max(rank(sweeping))
     }
@@ -178,10 +198,11 @@ impl Partition {
             format: FORMAT,
             key_encoding: self.key_encoding,
             good_type: self.good_type,
+            key_columns: self.key_columns.clone(),
             before_snapshots: self.generations.before_snapshots,
             generations: self.generations.known.clone(),
             swept: self.swept,
-            sweep: self.sweep,
+            sweep: self.sweep.clone(),
             held: self.held,
             caught_up: self.caught_up,
         };
@@ -205,6 +226,7 @@ impl Partition {
         Ok(Self {
             key_encoding: wire.key_encoding,
             good_type: wire.good_type,
+            key_columns: wire.key_columns,
             generations: Generations { before_snapshots: wire.before_snapshots, known: wire.generations },
             swept: wire.swept,
             sweep: wire.sweep,

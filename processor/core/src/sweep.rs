@@ -9,8 +9,7 @@
 //! keeps: a sweep is *started* in one transaction and scanned only in later ones (ids added before the start in the
 //! same transaction would be missing from the scan), and each candidate is looked up again before it is settled.
 
-use schemas::Movement;
-use uuid::Uuid;
+use schemas::{Movement, RowId};
 
 use crate::generations::Generation;
 use crate::partition::{Held, Partition, Sweep};
@@ -112,34 +111,34 @@ impl Default for ChunkLimits {
 pub struct Chunk {
     limits: ChunkLimits,
     scanned: usize,
-    candidates: Vec<Uuid>,
-    cursor: Option<Uuid>,
+    candidates: Vec<RowId>,
+    cursor: Option<RowId>,
 }
 
 impl Chunk {
     /// An empty chunk that continues after `cursor`.
-    pub fn new(limits: ChunkLimits, cursor: Option<Uuid>) -> Self {
+    pub fn new(limits: ChunkLimits, cursor: Option<RowId>) -> Self {
         Self { limits, scanned: 0, candidates: Vec::new(), cursor }
     }
 
     /// Looks at one stored row; `false` when the chunk is full.
-    pub fn offer(&mut self, partition: &Partition, id: Uuid, row: &Row) -> bool {
+    pub fn offer(&mut self, partition: &Partition, id: RowId, row: &Row) -> bool {
         self.scanned += 1;
-        self.cursor = Some(id);
         if partition.fate(row) != Fate::Stays {
-            self.candidates.push(id);
+            self.candidates.push(id.clone());
         }
+        self.cursor = Some(id);
         self.scanned < self.limits.scanned && self.candidates.len() < self.limits.changed
     }
 
     /// Ids whose rows do not stay, as far as the store tells.
-    pub fn candidates(&self) -> &[Uuid] {
+    pub fn candidates(&self) -> &[RowId] {
         &self.candidates
     }
 
     /// The last id looked at: where the next chunk continues.
-    pub fn cursor(&self) -> Option<Uuid> {
-        self.cursor
+    pub fn cursor(&self) -> Option<&RowId> {
+        self.cursor.as_ref()
     }
 
     /// Rows looked at.
@@ -265,9 +264,9 @@ impl Partition {
     }
 
     /// Notes how far the scan has come.
-    pub fn advance_sweep(&mut self, cursor: Option<Uuid>) {
+    pub fn advance_sweep(&mut self, cursor: Option<&RowId>) {
         if let Some(sweep) = &mut self.sweep {
-            sweep.after = cursor;
+            sweep.after = cursor.cloned();
         }
     }
 

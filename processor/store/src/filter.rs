@@ -14,8 +14,6 @@ use uuid::Uuid;
 /// cost up to 4 more cache misses per answer.
 const BITS_PER_KEY: usize = 12;
 const PROBES: u32 = 4;
-/// Only ids of this length go through the filter; the few other keys of a state (marks, counters) do not.
-const ID_LENGTH: usize = 16;
 const SMALLEST_CAPACITY: usize = 1 << 16;
 
 struct Bits {
@@ -41,19 +39,21 @@ impl Bits {
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Filter {
+    /// Only keys of this length go through the filter, all where there is none.
+    length: Option<usize>,
     complete: Option<Bits>,
     building: Option<(Bits, Vec<u8>)>,
 }
 
 impl Filter {
     /// A filter that is complete at once, for a state without keys.
-    pub(crate) fn of_nothing() -> Self {
-        Self { complete: Some(Bits::with_capacity(SMALLEST_CAPACITY)), building: None }
+    pub(crate) fn of_nothing(length: Option<usize>) -> Self {
+        Self { length, complete: Some(Bits::with_capacity(SMALLEST_CAPACITY)), building: None }
     }
 
     /// A filter to be built over a state of `keys` keys.
-    pub(crate) fn to_build(keys: usize) -> Self {
-        let mut filter = Self::default();
+    pub(crate) fn to_build(length: Option<usize>, keys: usize) -> Self {
+        let mut filter = Self { length, ..Self::default() };
         filter.start(keys);
         filter
     }
@@ -63,17 +63,21 @@ impl Filter {
         self.building = Some((Bits::with_capacity(capacity), Vec::new()));
     }
 
+    fn takes(&self, key: &[u8]) -> bool {
+        self.length.is_none_or(|length| key.len() == length)
+    }
+
     /// Whether `key` may be present; `false` is certain.
     pub(crate) fn may_contain(&self, key: &[u8]) -> bool {
         match &self.complete {
-            Some(bits) if key.len() == ID_LENGTH => bits.bloom.contains(key),
+            Some(bits) if self.takes(key) => bits.bloom.contains(key),
             _ => true,
         }
     }
 
     /// Must be called with every key before it is written.
     pub(crate) fn announce(&mut self, key: &[u8]) {
-        if key.len() != ID_LENGTH {
+        if !self.takes(key) {
             return;
         }
         if let Some(bits) = &mut self.complete {
@@ -100,8 +104,9 @@ impl Filter {
 
     /// Takes the next key of the state, in order.
     pub(crate) fn build(&mut self, key: &[u8]) {
+        let takes = self.takes(key);
         let Some((bits, cursor)) = &mut self.building else { return };
-        if key.len() == ID_LENGTH {
+        if takes {
             bits.announce(key);
         }
         cursor.clear();
@@ -140,18 +145,22 @@ mod tests {
 
     #[test]
     fn absent_keys_are_mostly_known_and_present_ones_never_denied() {
-        let mut filter = Filter::of_nothing();
-        for number in 0..60_000 {
-            filter.announce(&key(number));
+        let text = |number: u64| format!("[{number},\"A-{}\"]", number % 7).into_bytes();
+        let uuid = |number: u64| key(number).to_vec();
+        for (length, key) in [(Some(16), &uuid as &dyn Fn(u64) -> Vec<u8>), (None, &uuid), (None, &text)] {
+            let mut filter = Filter::of_nothing(length);
+            for number in 0..60_000 {
+                filter.announce(&key(number));
+            }
+            assert!((0..60_000).all(|number| filter.may_contain(&key(number))));
+            let wrong = (60_000..160_000).filter(|&number| filter.may_contain(&key(number))).count();
+            assert!(wrong < 2_000, "{wrong} of 100000");
         }
-        assert!((0..60_000).all(|number| filter.may_contain(&key(number))));
-        let wrong = (60_000..160_000).filter(|&number| filter.may_contain(&key(number))).count();
-        assert!(wrong < 2_000, "{wrong} of 100000");
     }
 
     #[test]
     fn nothing_is_called_absent_before_the_build_is_finished() {
-        let mut filter = Filter::to_build(10);
+        let mut filter = Filter::to_build(Some(16), 10);
         assert!(filter.may_contain(&key(1)));
         filter.announce(&key(2));
         filter.build(&key(3));

@@ -104,8 +104,8 @@ impl LocalPartition {
         self.batch = row.map_or(0, |row| row.batch);
         // A file is a cache on a machine with less than 2^64 bytes of memory: its keys fit usize.
         self.filter = match usize::try_from(keys) {
-            Ok(0) | Err(_) => Filter::of_nothing(),
-            Ok(keys) => Filter::to_build(keys),
+            Ok(0) | Err(_) => Filter::of_nothing(self.lease.id_bytes()),
+            Ok(keys) => Filter::to_build(self.lease.id_bytes(), keys),
         };
         self.environment = Some(environment);
         Ok(())

@@ -41,6 +41,9 @@ pub struct Options {
     pub map_size: usize,
     /// How long a worker waits for another one to let go of a partition.
     pub handover: Duration,
+    /// Length of the ids. Absent ids are mostly known from memory; the few other keys of a state (marks, counters, sums)
+    /// are always looked up. `None`: ids have any length, and all keys are treated like them.
+    pub id_bytes: Option<usize>,
     /// Threads among which a worker shares the batches of a large commit, itself included.
     pub apply_threads: usize,
     /// The id of the running boot, where it is not the system's own (tests); see the crate's documentation.
@@ -48,7 +51,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Options with the defaults: 64 GiB of address space, 30 seconds of waiting, no further thread.
+    /// Options with the defaults: 64 GiB of address space, 30 seconds of waiting, uuids as ids, no further thread.
     pub fn new(
         state_dir: impl Into<PathBuf>,
         application_id: impl Into<String>,
@@ -62,6 +65,7 @@ impl Options {
             stages: stages.into_iter().map(Into::into).collect(),
             map_size: 64 << 30,
             handover: Duration::from_secs(30),
+            id_bytes: Some(16),
             apply_threads: 1,
             boot_id: marker::current_boot_id(),
         }
@@ -270,6 +274,10 @@ pub(crate) struct Lease {
 impl Lease {
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    pub(crate) fn id_bytes(&self) -> Option<usize> {
+        self.shared.options.id_bytes
     }
 
     /// Has the file discarded when it is opened next, also by another process.

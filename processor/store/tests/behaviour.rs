@@ -128,8 +128,17 @@ fn a_file_that_outgrows_its_address_space_gets_more() {
 
 #[test]
 fn no_present_id_is_denied_while_the_filter_is_rebuilt_or_grows() {
+    no_present_id_is_denied(Some(16), |number| id(number).to_vec());
+}
+
+#[test]
+fn no_present_id_that_is_a_text_is_denied_while_the_filter_is_rebuilt_or_grows() {
+    no_present_id_is_denied(None, |number| format!("[{number},\"A-{}\"]", number % 9).into_bytes());
+}
+
+fn no_present_id_is_denied(id_bytes: Option<usize>, id: impl Fn(u64) -> Vec<u8>) {
     let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path());
+    let store = LocalStore::open(Options { id_bytes, ..options(directory.path()) }).unwrap();
     let mut state = open_partition(&store, 0);
     // Beyond the smallest filter's capacity, so that it grows, in steps smaller than the whole.
     let mut written = 0;
@@ -260,9 +269,13 @@ fn action() -> impl Strategy<Value = Action> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
     #[test]
-    fn it_behaves_like_a_sorted_map(actions in proptest::collection::vec(action(), 1..25)) {
+    fn it_behaves_like_a_sorted_map(
+        id_bytes in proptest::option::of(Just(16_usize)),
+        actions in proptest::collection::vec(action(), 1..25),
+    ) {
         let directory = tempfile::tempdir().unwrap();
-        let mut store = open(directory.path());
+        let open = || LocalStore::open(Options { id_bytes, ..options(directory.path()) }).unwrap();
+        let mut store = open();
         let mut state = open_partition(&store, 0);
         let (mut model, mut sequence, mut expected) = (BTreeMap::new(), 0, None);
         for action in actions {
@@ -286,7 +299,7 @@ proptest! {
                 Action::Restart => {
                     drop(state);
                     drop(store);
-                    store = open(directory.path());
+                    store = open();
                     state = open_partition(&store, 0);
                 }
                 Action::Clear => {
@@ -297,6 +310,7 @@ proptest! {
             }
             prop_assert_eq!(&state.progress().unwrap(), &expected);
             let all: Vec<_> = model.clone().into_iter().collect();
+            prop_assert!(all.iter().all(|(key, value)| get(&state, key).as_ref() == Some(value)));
             prop_assert_eq!(contents(&state), all);
             for number in 0..70 {
                 prop_assert_eq!(get(&state, &id(number)), model.get(&id(number)[..]).cloned());

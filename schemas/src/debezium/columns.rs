@@ -1,4 +1,4 @@
-//! What the columns of the source table are called, what its two operations are, and of which type its goods.
+//! What the columns of the source table are called, what its two operations are, and of which type its goods and ids.
 //!
 //! Owns the names, checked once: plain enough to stand in JSON unescaped, so that readers compare them as they are
 //! written. Never says what a value means.
@@ -6,13 +6,15 @@
 use std::fmt;
 
 use super::key::{Family, KeyEncoding};
-use crate::GoodType;
+use crate::{GoodType, IdType};
 
 /// Names as an operator gives them; the default is the table of this project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
-    /// Column of the row's id, a uuid; the record key consists of it.
-    pub id: String,
+    /// Columns of the row's id, of which the record key consists. The order is part of the ids, unless there is one.
+    pub id: Vec<String>,
+    /// What the id is: a uuid, which has one column, or the values of its columns.
+    pub id_type: IdType,
     /// Column of the good.
     pub good_id: String,
     /// Column that says whether pieces came or went.
@@ -29,7 +31,7 @@ impl Default for Names {
     fn default() -> Self {
         let [id, good_id, operation, pcs, add, remove] =
             ["id", "good_id", "operation", "pcs", "add", "remove"].map(str::to_owned);
-        Self { id, good_id, operation, pcs, add, remove }
+        Self { id: vec![id], id_type: IdType::default(), good_id, operation, pcs, add, remove }
     }
 }
 
@@ -46,37 +48,71 @@ pub struct Columns {
     /// The two operations as they stand in JSON, quotes included.
     add: String,
     remove: String,
-    /// What comes before the id in a plain record key.
-    key_prefix: String,
-    plain_key: KeyEncoding,
+    plain_key: PlainKey,
+    /// Whether a column of the id is also that of the good, the operation or the pieces.
+    shared: bool,
 }
 
-/// What comes after it.
-pub(super) const KEY_SUFFIX: &[u8] = b"\"}";
+/// The record key that a connector writes all day: of one column, in plain JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PlainKey {
+    /// What comes before the id. With several columns there is no such key.
+    pub(super) prefix: Option<String>,
+    /// What comes after it.
+    pub(super) suffix: &'static str,
+    pub(super) encoding: KeyEncoding,
+}
+
+impl PlainKey {
+    /// Of a uuid, in its quotes, or of an integer, which has none.
+    fn of(id: &str, id_type: IdType) -> Self {
+        let (quote, suffix) = match id_type {
+            IdType::Uuid => ("\"", "\"}"),
+            IdType::Key => ("", "}"),
+        };
+        let prefix = format!("{{\"{id}\":{quote}");
+        let encoding = KeyEncoding::of_template(&[prefix.as_bytes(), suffix.as_bytes()], Family::Json);
+        Self { prefix: Some(prefix), suffix, encoding }
+    }
+}
 
 impl Columns {
     /// Checks names. Goods are integers, unless [`Columns::with_goods`] says otherwise.
     ///
     /// # Errors
     /// [`NamesInvalid`] for a name that is empty or would be escaped in JSON, for two columns or two operations of one
-    /// name, and for an id column called like a field of the converter's wrapper.
+    /// name, for an id column called like a field of the converter's wrapper, and for an id of no column, or a uuid of
+    /// several.
     pub fn new(names: Names) -> Result<Self, NamesInvalid> {
-        let columns = [&names.id, &names.good_id, &names.operation, &names.pcs];
-        for name in columns.into_iter().chain([&names.add, &names.remove]) {
+        let ids: Vec<&String> = names.id.iter().collect();
+        let others = vec![&names.good_id, &names.operation, &names.pcs];
+        for name in ids.iter().chain(&others).copied().chain([&names.add, &names.remove]) {
             let plain = |byte: u8| byte >= 0x20 && !matches!(byte, b'"' | b'\\');
             if name.is_empty() || !name.bytes().all(plain) {
                 return Err(NamesInvalid(format!("{name:?} is empty or needs escaping")));
             }
         }
-        let twice = columns.iter().enumerate().find(|(at, name)| columns.iter().take(*at).any(|other| other == *name));
-        if let Some((_, name)) = twice {
-            return Err(NamesInvalid(format!("two columns are called {name:?}")));
+        // A key may contain the good, say. A uuid is nothing else.
+        let groups = match names.id_type {
+            IdType::Uuid => vec![[ids, others].concat()],
+            IdType::Key => vec![ids, others],
+        };
+        for columns in groups {
+            let before = |at: usize, name| columns.iter().take(at).any(|other| other == name);
+            if let Some((_, name)) = columns.iter().enumerate().find(|(at, name)| before(*at, *name)) {
+                return Err(NamesInvalid(format!("two columns are called {name:?}")));
+            }
         }
         if names.add == names.remove {
             return Err(NamesInvalid(format!("both operations are called {:?}", names.add)));
         }
-        if matches!(names.id.as_str(), "schema" | "payload") {
-            return Err(NamesInvalid(format!("a record key with the field {:?} looks like a wrapper", names.id)));
+        if let Some(name) = names.id.iter().find(|name| matches!(name.as_str(), "schema" | "payload")) {
+            return Err(NamesInvalid(format!("a record key with the field {name:?} looks like a wrapper")));
+        }
+        match (names.id.len(), names.id_type) {
+            (0, _) => return Err(NamesInvalid("an id has a column".to_owned())),
+            (1, _) | (_, IdType::Key) => {}
+            (columns, IdType::Uuid) => return Err(NamesInvalid(format!("a uuid has one column, not {columns}"))),
         }
         Ok(Self::of(names))
     }
@@ -84,12 +120,16 @@ impl Columns {
     /// Of names that are known to be good.
     fn of(names: Names) -> Self {
         let quoted = |text: &str| format!("\"{text}\"");
-        let key_prefix = format!("{{\"{}\":\"", names.id);
+        let plain_key = match names.id.as_slice() {
+            [id] => PlainKey::of(id, names.id_type),
+            _ => PlainKey { prefix: None, suffix: "", encoding: KeyEncoding::PLAIN },
+        };
+        let shared = [&names.good_id, &names.operation, &names.pcs].iter().any(|name| names.id.contains(name));
         Self {
+            shared,
             add: quoted(&names.add),
             remove: quoted(&names.remove),
-            plain_key: KeyEncoding::of_template(key_prefix.as_bytes(), KEY_SUFFIX, Family::Json),
-            key_prefix,
+            plain_key,
             good_type: GoodType::default(),
             names,
         }
@@ -106,9 +146,29 @@ impl Columns {
         self.good_type
     }
 
-    /// Column of the id.
-    pub(super) fn id(&self) -> &str {
+    /// Of which type the ids are.
+    pub fn id_type(&self) -> IdType {
+        self.names.id_type
+    }
+
+    /// Columns of the id; one, where it is a uuid.
+    pub fn id_columns(&self) -> &[String] {
         &self.names.id
+    }
+
+    /// First column of the id.
+    pub(super) fn id(&self) -> &str {
+        self.names.id.first().map_or("", String::as_str)
+    }
+
+    /// Its other columns.
+    pub(super) fn other_ids(&self) -> &[String] {
+        self.names.id.get(1..).unwrap_or_default()
+    }
+
+    /// Whether a column of the id is also that of the good, the operation or the pieces.
+    pub(super) fn are_shared(&self) -> bool {
+        self.shared
     }
 
     /// Column of the good.
@@ -136,9 +196,9 @@ impl Columns {
         &self.remove
     }
 
-    /// Beginning and encoding of the record key in its plain form.
-    pub(super) fn plain_key(&self) -> (&[u8], KeyEncoding) {
-        (self.key_prefix.as_bytes(), self.plain_key)
+    /// The record key in its plain form.
+    pub(super) fn plain_key(&self) -> &PlainKey {
+        &self.plain_key
     }
 }
 
@@ -161,7 +221,8 @@ mod tests {
     #[test]
     fn the_default_is_made_of_the_default_names() {
         assert_eq!(Columns::new(Names::default()).unwrap(), Columns::default());
-        assert_eq!(Columns::default().plain_key(), (b"{\"id\":\"".as_slice(), KeyEncoding::PLAIN));
+        let plain = PlainKey { prefix: Some("{\"id\":\"".into()), suffix: "\"}", encoding: KeyEncoding::PLAIN };
+        assert_eq!(Columns::default().plain_key(), &plain);
     }
 
     #[test]
@@ -176,7 +237,11 @@ mod tests {
         assert_eq!(refused(|names| names.operation = String::new()), "\"\" is empty or needs escaping");
         assert_eq!(refused(|names| names.good_id = "a\"b".into()), "\"a\\\"b\" is empty or needs escaping");
         assert_eq!(refused(|names| names.remove = "a\nb".into()), "\"a\\nb\" is empty or needs escaping");
-        let wrapper = refused(|names| names.id = "payload".into());
+        let wrapper = refused(|names| names.id = vec!["payload".into()]);
         assert_eq!(wrapper, "a record key with the field \"payload\" looks like a wrapper");
+        assert_eq!(refused(|names| names.id = Vec::new()), "an id has a column");
+        assert_eq!(refused(|names| names.id.push("line".into())), "a uuid has one column, not 2");
+        let twice = refused(|names| (names.id, names.id_type) = (vec!["a".into(), "a".into()], IdType::Key));
+        assert_eq!(twice, "two columns are called \"a\"");
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
+use super::id::Ids;
 use super::value::{RawEnvelope, RawRow, RawSource};
 use super::{Columns, number};
 use crate::avro::{Field, Input, Layout, Malformed, Scalar};
@@ -12,7 +13,7 @@ use crate::{GoodType, Reason, Rejection};
 #[derive(Debug, Default)]
 pub(super) struct Envelope {
     texts: String,
-    before_id: Place,
+    before: Ids<Range<usize>>,
     after: Option<Row>,
     source: Option<Source>,
     op: Place,
@@ -22,7 +23,7 @@ type Place = Option<Range<usize>>;
 
 #[derive(Debug, Default)]
 struct Row {
-    id: Place,
+    id: Ids<Range<usize>>,
     good_id: Place,
     operation: Place,
     pcs: Place,
@@ -62,19 +63,25 @@ impl Envelope {
         match name {
             "before" => {
                 let Some(fields) = record(layout, input)? else { return Ok(()) };
+                let mut before = Ids::default();
                 for (name, layout) in fields {
-                    match &**name {
-                        name if name == columns.id() => self.before_id = self.text(layout, input)?,
-                        _ => input.skip(layout)?,
+                    match before.column(columns, name) {
+                        Some(id) => *id = self.text(layout, input)?,
+                        None => input.skip(layout)?,
                     }
                 }
+                self.before = before;
             }
             "after" => {
                 let Some(fields) = record(layout, input)? else { return Ok(()) };
                 let mut row = Row::default();
                 for (name, layout) in fields {
+                    if let Some(id) = row.id.column(columns, name) {
+                        // Of a copy, because the column may be something else, too.
+                        let mut copy = *input;
+                        *id = self.text(layout, &mut copy)?;
+                    }
                     match &**name {
-                        name if name == columns.id() => row.id = self.text(layout, input)?,
                         name if name == columns.good_id() => row.good_id = self.good(columns, layout, input)?,
                         name if name == columns.operation() => row.operation = self.text(layout, input)?,
                         name if name == columns.pcs() => row.pcs = self.number(layout, input)?,
@@ -146,11 +153,12 @@ impl Envelope {
 
     /// The same as texts.
     pub(super) fn raw(&self) -> RawEnvelope<'_> {
-        let text = |place: &Place| place.clone().and_then(|place| self.texts.get(place));
+        let at = |place: &Range<usize>| self.texts.get(place.clone());
+        let text = |place: &Place| place.as_ref().and_then(at);
         RawEnvelope {
-            before_id: text(&self.before_id),
+            before: self.before.map(at),
             after: self.after.as_ref().map(|row| RawRow {
-                id: text(&row.id),
+                id: row.id.map(at),
                 good_id: text(&row.good_id),
                 operation: text(&row.operation),
                 pcs: text(&row.pcs),

@@ -8,6 +8,7 @@
 
 mod columns;
 mod envelope;
+mod id;
 mod key;
 mod number;
 mod plain;
@@ -15,14 +16,12 @@ pub(crate) mod registered;
 mod row;
 mod value;
 
-use uuid::Uuid;
-
 pub use columns::{Columns, Names, NamesInvalid};
 pub use key::{Key, KeyEncoding};
 pub use registered::{UnusableSchema, WriterSchema, schema_id};
 pub use value::{Change, ChangeOperation, Partial, RowChange, Snapshot, Source, UNAVAILABLE};
 
-use crate::Rejection;
+use crate::{Rejection, RowId};
 
 /// One record of the input topic, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +50,10 @@ impl Decoder {
     /// Reads one record.
     pub fn decode(&self, key: Option<&[u8]>, value: Option<&[u8]>) -> Record {
         match self.decode_key(key) {
-            Ok(key) => Record { key: Some(key), change: self.decode_value(key.id, value) },
+            Ok(key) => {
+                let change = self.decode_value(&key.id, value);
+                Record { key: Some(key), change }
+            }
             // A TRUNCATE has no key: say what it is, not what it lacks.
             Err(_) if value::is_truncate(&self.columns, value) => Record { key: None, change: Ok(Change::Truncate) },
             Err(rejection) => Record { key: None, change: Err(rejection) },
@@ -59,13 +61,14 @@ impl Decoder {
     }
 
     /// Reads a record key. Refused: no key ([`Reason::NoId`](crate::Reason::NoId)) and any key that is not exactly the
-    /// id in lower-case hyphenated form ([`Reason::KeyNotTheId`](crate::Reason::KeyNotTheId)).
+    /// id ([`Reason::KeyNotTheId`](crate::Reason::KeyNotTheId)): a uuid in lower-case hyphenated form, or the columns
+    /// of the id, each a 64-bit integer or a text.
     pub fn decode_key(&self, key: Option<&[u8]>) -> Result<Key, Rejection> {
         key::decode(&self.columns, key)
     }
 
     /// Reads the value of the record whose key names `id`.
-    pub fn decode_value(&self, id: Uuid, value: Option<&[u8]>) -> Result<Change, Rejection> {
+    pub fn decode_value(&self, id: &RowId, value: Option<&[u8]>) -> Result<Change, Rejection> {
         value::decode(self, id, value)
     }
 }

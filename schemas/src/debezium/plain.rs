@@ -19,8 +19,7 @@ pub(super) fn read<'a>(columns: &Columns, text: &'a str) -> Option<RawEnvelope<'
         "before" => {
             once(&mut before)?;
             if !reader.null() {
-                reader
-                    .object(|reader, name| reader.field((name == columns.id()).then_some(&mut envelope.before_id)))?;
+                reader.object(|reader, name| reader.field(envelope.before.column(columns, name)))?;
             }
             Some(())
         }
@@ -30,13 +29,13 @@ pub(super) fn read<'a>(columns: &Columns, text: &'a str) -> Option<RawEnvelope<'
                 let mut row = RawRow::default();
                 reader.object(|reader, name| {
                     reader.field(match name {
-                        name if name == columns.id() => Some(&mut row.id),
                         name if name == columns.good_id() => Some(&mut row.good_id),
                         name if name == columns.operation() => Some(&mut row.operation),
                         name if name == columns.pcs() => Some(&mut row.pcs),
-                        _ => None,
+                        name => row.id.column(columns, name),
                     })
                 })?;
+                row.share(columns);
                 envelope.after = Some(row);
             }
             Some(())
@@ -98,20 +97,26 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::IdType;
+    use crate::debezium::Names;
     use crate::debezium::value::parse_any;
 
     const EVENT: &str = r#"{"before":{"id":"5","good_id":0},"after":{"id":"63703d1f-0000-4000-8000-000000000001","good_id":-7,"operation":"add","pcs":5,"created_at":"2026-11-22T09:49:46.480123Z"},"source":{"version":"3.6.0.Final","name":"lager-größe","ts_ms":1795333786480,"snapshot":"false","db":"goods_db","sequence":"[\"26370000\",\"26370200\"]","txId":730,"lsn":26370200,"xmin":null,"wal":true},"transaction":null,"op":"u","ts_ms":1795333786480}"#;
 
-    /// What the reader takes `serde_json` takes, and reads alike.
+    /// What the reader takes `serde_json` takes, and reads alike, with an id of one column and of several.
     fn agrees(text: &str) -> bool {
-        let columns = Columns::default();
-        read(&columns, text).is_none_or(|envelope| parse_any(&columns, text).is_ok_and(|other| other == Some(envelope)))
+        let several = ["id", "created_at", "line"].map(str::to_owned).to_vec();
+        let several = Names { id: several, id_type: IdType::Key, ..Names::default() };
+        [Columns::default(), Columns::new(several).unwrap()].iter().all(|columns| {
+            read(columns, text)
+                .is_none_or(|envelope| parse_any(columns, text).is_ok_and(|other| other == Some(envelope)))
+        })
     }
 
     #[test]
     fn the_plain_form_is_read() {
         let envelope = read(&Columns::default(), EVENT).unwrap();
-        assert_eq!(envelope.before_id, Some("\"5\""));
+        assert_eq!(envelope.before, [Some("\"5\"")].into_iter().collect());
         assert_eq!(envelope.after.as_ref().and_then(|row| row.good_id), Some("-7"));
         assert_eq!(envelope.source.as_ref().and_then(|source| source.lsn), Some("26370200"));
         assert!(agrees(EVENT));

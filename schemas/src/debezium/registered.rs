@@ -10,15 +10,15 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::key::{self, Family};
 use super::value::{self, RawEnvelope};
 use super::{Change, Columns, Decoder, Key, Record, envelope};
-use crate::avro::{Input, Layout, Malformed};
+use crate::avro::{Field, Input, Layout, Malformed, Scalar};
 use crate::debezium::number::Form;
 use crate::json::parse_canonical_uuid;
-use crate::{GoodType, Reason, Rejection};
+use crate::row_id::quoted;
+use crate::{GoodType, IdType, Reason, Rejection, RowId};
 
 pub use crate::avro::UnusableSchema;
 
@@ -122,10 +122,10 @@ impl Decoder {
             Ok(key) => {
                 let change = match (value, &value_schema) {
                     (Some(value), Some(schema)) => {
-                        let change = schema.read(columns, value, |envelope| envelope.change(columns, key.id));
+                        let change = schema.read(columns, value, |envelope| envelope.change(columns, &key.id));
                         value::limited(value.len(), self.max_value_bytes, change)
                     }
-                    _ => self.decode_value(key.id, value),
+                    _ => self.decode_value(&key.id, value),
                 };
                 Record { key: Some(key), change }
             }
@@ -167,30 +167,60 @@ impl WriterSchema {
 /// Reads a key in wire format: the id and nothing else, as for any key.
 fn decode_key(columns: &Columns, key: &[u8], schema: &WriterSchema) -> Result<Key, Rejection> {
     let payload = payload(key).unwrap_or_default();
-    let found = match &schema.0 {
-        Kind::Avro(layout) => find_avro_id(columns, layout, payload).map(|(id, start)| (id, start, Family::Avro)),
-        Kind::Json(_) => key::find_id(columns, payload).map(|found| (found.id, found.start, Family::RegisteredJson)),
+    let read = match (&schema.0, columns.id_type()) {
+        (Kind::Avro(layout), IdType::Uuid) => avro_uuid(columns, layout, key, payload),
+        (Kind::Avro(layout), IdType::Key) => match layout.fields() {
+            Some(fields) => avro_key(columns, fields, key, payload),
+            None => Err("no record"),
+        },
+        (Kind::Json(_), _) => key::find(columns, payload)
+            .and_then(|found| key::of_values(columns, key, &found.values, Family::RegisteredJson)),
     };
-    let read = found.and_then(|(id, start, family)| {
-        let encoding = key::template(key, HEADER_BYTES + start, family).ok_or("id not found in the key")?;
-        Ok(Key { id, encoding })
-    });
     read.map_err(|why| key::not_the_id(key, why))
 }
 
-/// The id of an Avro key and where in it the id begins.
-fn find_avro_id(columns: &Columns, layout: &Layout, payload: &[u8]) -> Result<(Uuid, usize), &'static str> {
+/// An Avro key whose only field is a uuid.
+fn avro_uuid(columns: &Columns, layout: &Layout, key: &[u8], payload: &[u8]) -> Result<Key, &'static str> {
     let Some([(name, Layout::Text)]) = layout.fields() else { return Err("not exactly one text field") };
     if **name != *columns.id() {
-        return Err("not exactly the id column");
+        return Err(key::not_exactly(columns));
     }
     let mut input = Input::new(payload);
     let text = input.text().map_err(|Malformed(why)| why)?;
     if input.left() != 0 {
         return Err("more than its schema says");
     }
-    let id = parse_canonical_uuid(text.as_bytes()).ok_or("id is no uuid in lower-case hyphenated form")?;
-    Ok((id, payload.len() - text.len()))
+    let id = parse_canonical_uuid(text.as_bytes()).map(RowId::Uuid).ok_or(key::NO_UUID)?;
+    // Its length, which stands before it, is always the same.
+    let gap = key.len() - text.len()..key.len();
+    let encoding = key::encoding(key, vec![gap], Family::Avro).ok_or("id not found in the key")?;
+    Ok(Key { id, encoding })
+}
+
+/// An Avro key whose fields are the columns of the id.
+fn avro_key(columns: &Columns, fields: &[Field], key: &[u8], payload: &[u8]) -> Result<Key, &'static str> {
+    let not_exactly = key::not_exactly(columns);
+    let mut values: Vec<Option<String>> = vec![None; columns.id_columns().len()];
+    let (mut gaps, mut input) = (Vec::with_capacity(fields.len()), Input::new(payload));
+    for (name, layout) in fields {
+        let at = columns.id_columns().iter().position(|column| **column == **name).ok_or(not_exactly)?;
+        let start = key.len() - input.left();
+        let value = match input.scalar(layout).map_err(|Malformed(why)| why)? {
+            Scalar::Integer(integer) => integer.to_string(),
+            Scalar::Text(text) => quoted(text),
+            _ => return Err("a column of the id is neither a 64-bit integer nor a text"),
+        };
+        // Whole, because the bytes of an integer, and of a text's length, are as many as it needs.
+        gaps.push(start..key.len() - input.left());
+        *values.get_mut(at).ok_or(not_exactly)? = Some(value);
+    }
+    if input.left() != 0 {
+        return Err("more than its schema says");
+    }
+    let values: Vec<&str> = values.iter().map(Option::as_deref).collect::<Option<_>>().ok_or(not_exactly)?;
+    let id = RowId::of_values(&values)?;
+    let encoding = key::encoding(key, gaps, Family::Avro).ok_or("id not found in the key")?;
+    Ok(Key { id, encoding })
 }
 
 /// How many references and alternatives are looked into for one field; they may lead in circles.

@@ -5,16 +5,14 @@
 //! content, so that the processor can mark the id as seen (a sweep must not remove a row that exists); when not even
 //! that, the whole value is refused.
 
-use std::borrow::Cow;
-
 use serde_json::value::RawValue;
-use uuid::Uuid;
 
+use super::id::Ids;
 use super::number::{self, Integer};
 use super::{Columns, Decoder, plain, row};
-use crate::json::json_object;
+use crate::json::{json_object, text};
 use crate::rejection::excerpt;
-use crate::{Content, GoodId, GoodType, Reason, Rejection};
+use crate::{Content, GoodId, GoodType, Reason, Rejection, RowId};
 
 /// What a record of the input topic says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +50,7 @@ pub struct RowChange {
     /// Kind of event.
     pub operation: ChangeOperation,
     /// The row, as named by the record key.
-    pub id: Uuid,
+    pub id: RowId,
     /// The row's contribution from now on; `None` = deleted; `Some(Err)` = the event has to be refused although its
     /// position is known.
     pub content: Option<Result<Content, Rejection>>,
@@ -172,8 +170,8 @@ json_object! {
 /// What is needed of an envelope, each value as it is written; see `plain` and [`parse`] for how it is read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct RawEnvelope<'a> {
-    /// `before.id`, to see that it agrees.
-    pub(super) before_id: Option<&'a str>,
+    /// The id in `before`, to see that it agrees.
+    pub(super) before: Ids<&'a str>,
     pub(super) after: Option<RawRow<'a>>,
     pub(super) source: Option<RawSource<'a>>,
     pub(super) op: Option<&'a str>,
@@ -182,7 +180,7 @@ pub(super) struct RawEnvelope<'a> {
 /// `after`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct RawRow<'a> {
-    pub(super) id: Option<&'a str>,
+    pub(super) id: Ids<&'a str>,
     pub(super) good_id: Option<&'a str>,
     pub(super) operation: Option<&'a str>,
     pub(super) pcs: Option<&'a str>,
@@ -200,13 +198,15 @@ pub(super) struct RawSource<'a> {
 impl<'a> Envelope<'a> {
     fn raw(self, columns: &Columns) -> Result<RawEnvelope<'a>, serde_json::Error> {
         let Self { before, after, source, op, .. } = self;
-        let mut old = [(columns.id(), None)];
+        let mut old: Vec<_> = columns.id_columns().iter().map(|name| (name.as_str(), None)).collect();
         row::read_or_null(before, &mut old)?;
-        let [(_, before_id)] = old;
-        let names = [columns.id(), columns.good_id(), columns.operation(), columns.pcs()];
-        let mut new = names.map(|name| (name, None));
+        let names = [columns.good_id(), columns.operation(), columns.pcs()].into_iter();
+        let names = names.chain(columns.id_columns().iter().map(String::as_str));
+        let mut new: Vec<_> = names.map(|name| (name, None)).collect();
         let found = row::read_or_null(after, &mut new)?;
-        let [id, good_id, operation, pcs] = new.map(|(_, value)| value);
+        let mut new = new.into_iter().map(|(_, value)| value);
+        let [good_id, operation, pcs] = [(); 3].map(|()| new.next().flatten());
+        let (before, id) = (old.into_iter().map(|(_, value)| value).collect(), new.collect());
         let raw = |value: Option<&'a RawValue>| value.map(RawValue::get);
         let block = |source: SourceBlock<'a>| RawSource {
             snapshot: raw(source.snapshot),
@@ -214,17 +214,14 @@ impl<'a> Envelope<'a> {
             sequence: raw(source.sequence),
             ts_ms: raw(source.ts_ms),
         };
-        Ok(RawEnvelope {
-            before_id,
-            after: found.map(|_others| RawRow { id, good_id, operation, pcs }),
-            source: source.flatten().map(block),
-            op: raw(op),
-        })
+        let mut row = RawRow { id, good_id, operation, pcs };
+        row.share(columns);
+        Ok(RawEnvelope { before, after: found.map(|_others| row), source: source.flatten().map(block), op: raw(op) })
     }
 }
 
 /// Reads the value of the record whose key names `id`.
-pub(super) fn decode(decoder: &Decoder, id: Uuid, value: Option<&[u8]>) -> Result<Change, Rejection> {
+pub(super) fn decode(decoder: &Decoder, id: &RowId, value: Option<&[u8]>) -> Result<Change, Rejection> {
     let Some(value) = value else { return Ok(Change::Tombstone) };
     let columns = &decoder.columns;
     let change =
@@ -288,7 +285,7 @@ pub(super) fn parse_any<'a>(columns: &Columns, text: &'a str) -> Result<Option<R
 }
 
 impl RawEnvelope<'_> {
-    pub(super) fn change(self, columns: &Columns, id: Uuid) -> Result<Change, Rejection> {
+    pub(super) fn change(self, columns: &Columns, id: &RowId) -> Result<Change, Rejection> {
         let Some(op) = self.op else { return Err(Rejection::new(Reason::UnknownOp, "op is missing")) };
         let operation = match op {
             r#""r""# => ChangeOperation::Read,
@@ -304,8 +301,8 @@ impl RawEnvelope<'_> {
         let source = source.position(operation)?;
         let mut content = match operation {
             ChangeOperation::Delete => {
-                if let Some(before) = self.before_id {
-                    same_id(id, before, "before.id")?;
+                if self.before.is_there() {
+                    self.before.same(columns, id, "before")?;
                 }
                 None
             }
@@ -320,7 +317,7 @@ impl RawEnvelope<'_> {
             }
             _ => None,
         };
-        Ok(Change::Row(RowChange { operation, id, content, partial, source }))
+        Ok(Change::Row(RowChange { operation, id: id.clone(), content, partial, source }))
     }
 }
 
@@ -396,12 +393,27 @@ fn escaped_element(escaped: &str) -> Result<Option<u64>, UnreadableSequence> {
 }
 
 impl RawRow<'_> {
+    /// Gives the id what was read of those of its columns that are something else, too.
+    #[inline]
+    pub(super) fn share(&mut self, columns: &Columns) {
+        if columns.are_shared() {
+            self.share_all(columns);
+        }
+    }
+
+    #[cold]
+    fn share_all(&mut self, columns: &Columns) {
+        let (good_id, operation, pcs) = (columns.good_id(), columns.operation(), columns.pcs());
+        for (name, value) in [(good_id, self.good_id), (operation, self.operation), (pcs, self.pcs)] {
+            if let Some(id) = self.id.column(columns, name) {
+                *id = value;
+            }
+        }
+    }
+
     /// The row's contribution. Outer error: the row is another one than the key says, so nothing about it counts.
-    fn content_of(&self, columns: &Columns, id: Uuid) -> Result<Result<Content, Rejection>, Rejection> {
-        let Some(row_id) = self.id else {
-            return Ok(Err(Rejection::new(Reason::NoId, "after.id is missing")));
-        };
-        match same_id(id, row_id, "after.id") {
+    fn content_of(&self, columns: &Columns, id: &RowId) -> Result<Result<Content, Rejection>, Rejection> {
+        match self.id.same(columns, id, "after") {
             Ok(()) => Ok(self.content(columns)),
             Err(rejection) if rejection.reason() == Reason::NoId => Ok(Err(rejection)),
             Err(disagrees) => Err(disagrees),
@@ -484,20 +496,4 @@ fn good(columns: &Columns, raw: &str) -> Result<GoodId, Rejection> {
 #[cold]
 fn no_good(columns: &Columns, what: &str, raw: &str) -> Rejection {
     refusal(Reason::GoodIdInvalid, columns.good_id(), raw, &format!("{what}: "))
-}
-
-/// What a JSON string says; `None` for any other value.
-fn text(raw: &str) -> Option<Cow<'_, str>> {
-    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
-    if inner.contains('\\') { serde_json::from_str(raw).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
-}
-
-/// That a raw JSON value is the id of the key.
-fn same_id(id: Uuid, raw: &str, field: &str) -> Result<(), Rejection> {
-    let text = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default();
-    match Uuid::try_parse_ascii(text.as_bytes()) {
-        Ok(found) if found == id => Ok(()),
-        Ok(found) => Err(Rejection::new(Reason::KeyValueDisagree, format!("{field} is {found}, the key says {id}"))),
-        Err(_) => Err(Rejection::new(Reason::NoId, format!("{field} is no uuid: {}", excerpt(raw.as_bytes())))),
-    }
 }

@@ -4,7 +4,7 @@
 use std::io::Read as _;
 
 use schemas::debezium::{self, Record};
-use schemas::{Reason, Rejection};
+use schemas::{Reason, Rejection, RowId};
 use uuid::Uuid;
 
 /// Longest value the tests let pass.
@@ -50,8 +50,8 @@ pub fn capture(name: &str) -> Vec<Captured> {
 
 pub const ID: &str = "78c14186-0000-4000-8000-000000000004";
 
-pub fn id(text: &str) -> Uuid {
-    Uuid::parse_str(text).unwrap()
+pub fn id(text: &str) -> RowId {
+    RowId::Uuid(Uuid::parse_str(text).unwrap())
 }
 
 /// The parts of a change event, as JSON text, each to be replaced by what a test is about.

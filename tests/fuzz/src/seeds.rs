@@ -30,7 +30,9 @@ fn lines(path: &str) -> Vec<Value> {
 pub fn events() -> Vec<Vec<u8>> {
     let text = |line: &Value, field: &str| line[field].as_str().unwrap_or_default().as_bytes().to_vec();
     let captured = lines("tests/data/debezium-capture/every-kind.jsonl");
-    captured.iter().map(|line| join(&text(line, "key"), &text(line, "value"))).collect()
+    let of_two_columns = br#"{"id":42,"created_at":"A-7"}"#;
+    let captured = captured.iter().map(|line| join(&text(line, "key"), &text(line, "value")));
+    captured.chain([join(of_two_columns, of_two_columns)]).collect()
 }
 
 fn captured_in_avro() -> Vec<Value> {

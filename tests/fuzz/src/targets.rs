@@ -4,8 +4,10 @@ use std::io::Write as _;
 use std::sync::{Arc, LazyLock};
 
 use processor_core::{Partition, Row, Sum};
-use schemas::debezium::{Columns, Decoder, WriterSchema};
-use schemas::{ChangelogKey, Control, GoodType, Movement, ReceivedControl, StockDelta, TransactionRecord, headers};
+use schemas::debezium::{Columns, Decoder, Names, WriterSchema};
+use schemas::{
+    ChangelogKey, Control, GoodType, IdType, Movement, ReceivedControl, StockDelta, TransactionRecord, headers,
+};
 use service::configuration::{Common, parse_from};
 use uuid::Uuid;
 
@@ -24,10 +26,14 @@ const fn allowed(bytes: &[u8]) -> usize {
     AT_LEAST + PER_BYTE * bytes.len()
 }
 
-fn decoders() -> &'static [Decoder; 2] {
-    static DECODERS: LazyLock<[Decoder; 2]> = LazyLock::new(|| {
-        let texts = Decoder { columns: Columns::default().with_goods(GoodType::Text), ..Decoder::new(LIMIT) };
-        [Decoder::new(LIMIT), texts]
+/// Of the usual table, of one whose goods are texts, and of one whose key has two columns.
+fn decoders() -> &'static [Decoder] {
+    static DECODERS: LazyLock<Vec<Decoder>> = LazyLock::new(|| {
+        let of = |columns| Decoder { columns, ..Decoder::new(LIMIT) };
+        let id = ["id", "created_at"].map(str::to_owned).to_vec();
+        let keys = Columns::new(Names { id, id_type: IdType::Key, ..Names::default() });
+        let texts = Columns::default().with_goods(GoodType::Text);
+        [Columns::default(), texts].into_iter().chain(keys).map(of).collect()
     });
     &DECODERS
 }
@@ -38,7 +44,7 @@ pub fn events_json(input: &[u8]) {
     for decoder in decoders() {
         bounded("events in JSON", allowed(input), || {
             drop(decoder.decode(Some(key), Some(value)));
-            drop(decoder.decode_value(Uuid::nil(), Some(value)));
+            drop(decoder.decode_value(&Uuid::nil().into(), Some(value)));
         });
     }
 }
@@ -61,7 +67,7 @@ fn registered(what: &str, input: &[u8], schema: &Arc<WriterSchema>) {
     for decoder in decoders() {
         bounded(what, 3 * allowed(input), || {
             let known = |_| Ok::<_, ()>(Arc::clone(schema));
-            for (key, value) in [(key, value), (key, &framed), (&framed, value)] {
+            for (key, value) in [(key, value), (key, &framed), (&framed, value), (&framed, &framed)] {
                 drop(decoder.decode_registered(Some(key), Some(value), known));
             }
         });

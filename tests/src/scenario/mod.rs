@@ -12,6 +12,7 @@ pub mod formats;
 pub mod histories;
 pub mod live;
 pub mod other_goods;
+pub mod other_keys;
 pub mod poison;
 pub mod rebuild;
 pub mod workload;

@@ -203,7 +203,11 @@ fn same(actual: &Sums, expected: &Sums) -> bool {
 }
 
 /// Waits; tells which program ended meanwhile.
-fn wait(programs: &mut [Box<dyn RunningProgram>], what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+pub(super) fn wait(
+    programs: &mut [Box<dyn RunningProgram>],
+    what: &str,
+    mut done: impl FnMut() -> Result<bool>,
+) -> Result<()> {
     wait_until(what.to_owned(), CAUGHT_UP_WITHIN, || {
         for program in programs.iter_mut() {
             if let Some(exit) = program.exit()? {
@@ -215,7 +219,7 @@ fn wait(programs: &mut [Box<dyn RunningProgram>], what: &str, mut done: impl FnM
 }
 
 /// That a program ends as one that would have to guess, with this code.
-fn is_refused(stack: &dyn Stack, program: &ProgramSpec, code: &str) -> Result<()> {
+pub(super) fn is_refused(stack: &dyn Stack, program: &ProgramSpec, code: &str) -> Result<()> {
     let mut running = stack.run(program)?;
     let exit = running.wait_exit(CAUGHT_UP_WITHIN)?;
     let log = running.log()?;

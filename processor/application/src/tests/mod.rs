@@ -4,6 +4,7 @@ mod captures;
 mod formats;
 mod goods;
 mod inputs;
+mod keys;
 mod restoring;
 mod steps;
 mod sweeps;

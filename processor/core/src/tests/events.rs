@@ -1,12 +1,12 @@
 //! Change events, built in one line each.
 
 use schemas::debezium::{ChangeOperation, Partial, RowChange, Snapshot, Source};
-use schemas::{Content, Reason, Rejection};
+use schemas::{Content, Reason, Rejection, RowId};
 use uuid::Uuid;
 
 /// An id.
-pub(super) fn id(number: u128) -> Uuid {
-    Uuid::from_u128(number)
+pub(super) fn id(number: u128) -> RowId {
+    Uuid::from_u128(number).into()
 }
 
 /// A contribution.

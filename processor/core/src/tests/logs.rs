@@ -174,7 +174,7 @@ fn one_record_of_every_kind_ends_at_the_rows_that_are_left() {
     for record in &by_time {
         let Some(Ok(change)) = &record.change else { continue };
         match &change.content {
-            Some(content) => _ = left.insert(change.id, content.clone().unwrap()),
+            Some(content) => _ = left.insert(change.id.clone(), content.clone().unwrap()),
             None => _ = left.remove(&change.id),
         }
     }

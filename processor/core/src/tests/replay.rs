@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use schemas::debezium::{self, RowChange};
-use schemas::{GoodId, Movement, Rejection};
-use uuid::Uuid;
+use schemas::{GoodId, Movement, Rejection, RowId};
 
 use crate::{Chunk, ChunkLimits, Fate, Outcome, Partition, Plan, Row, SnapshotComplete, SweepPolicy, apply};
 
@@ -33,7 +32,7 @@ impl Logged {
 #[derive(Debug, Default)]
 pub(super) struct Input {
     pub(super) partition: Partition,
-    pub(super) rows: BTreeMap<Uuid, Row>,
+    pub(super) rows: BTreeMap<RowId, Row>,
     next_offset: i64,
 }
 
@@ -79,7 +78,7 @@ impl Replay {
         };
         let decision = apply(&mut input.partition, input.rows.get(&change.id), change);
         if let Some(row) = decision.row {
-            input.rows.insert(change.id, row);
+            input.rows.insert(change.id.clone(), row);
         }
         decision.movements.into_iter().flatten().for_each(|movement| add(&mut self.sums, movement));
         match decision.outcome {
@@ -147,16 +146,16 @@ fn sweep_input(input: &mut Input, limits: ChunkLimits, sums: &mut BTreeMap<GoodI
         input.partition.encode(&mut value);
         input.partition = Partition::decode(&value).unwrap();
 
-        let cursor = input.partition.sweep().unwrap().after;
-        let mut chunk = Chunk::new(limits, cursor);
-        let after = |id: &Uuid| cursor.is_none_or(|cursor| *id > cursor);
-        let full =
-            input.rows.iter().filter(|(id, _)| after(id)).any(|(id, row)| !chunk.offer(&input.partition, *id, row));
+        let cursor = input.partition.sweep().unwrap().after.clone();
+        let mut chunk = Chunk::new(limits, cursor.clone());
+        let after = |id: &RowId| cursor.as_ref().is_none_or(|cursor| id > cursor);
+        let mut rows = input.rows.iter().filter(|(id, _)| after(id));
+        let full = rows.any(|(id, row)| !chunk.offer(&input.partition, id.clone(), row));
         for id in chunk.candidates() {
             let settled = input.partition.settle(&input.rows[id]);
             match settled.fate {
                 Fate::Stays => {}
-                Fate::Lifted(row) => _ = input.rows.insert(*id, row),
+                Fate::Lifted(row) => _ = input.rows.insert(id.clone(), row),
                 Fate::Gone => _ = input.rows.remove(id),
             }
             settled.movement.into_iter().for_each(|movement| add(sums, movement));

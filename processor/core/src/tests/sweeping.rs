@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use schemas::debezium::RowChange;
-use schemas::{Content, DecodeError, GoodId};
+use schemas::{Content, DecodeError, GoodId, IdType, RowId};
 
 use super::events::{But, content, id, incremental, snapshot, streamed, time};
 use crate::generations::REMEMBERED_SWEPT;
@@ -209,7 +209,7 @@ fn a_chunk_ends_at_either_bound_and_the_next_continues_behind_it() {
     let run = |limits| {
         let mut chunk = Chunk::new(limits, None);
         let full = (1..).zip(&rows).any(|(number, row)| !chunk.offer(&partition, id(number), row));
-        (full, chunk.scanned(), chunk.candidates().len(), chunk.cursor())
+        (full, chunk.scanned(), chunk.candidates().len(), chunk.cursor().cloned())
     };
     assert_eq!(run(ChunkLimits { scanned: 4, changed: 100 }), (true, 4, 4, Some(id(4))));
     assert_eq!(run(ChunkLimits { scanned: 100, changed: 3 }), (true, 3, 3, Some(id(3))));
@@ -222,15 +222,63 @@ fn the_partitions_record_survives_its_json_and_a_newer_format_is_refused_as_newe
     partition.check_key_encoding(schemas::debezium::KeyEncoding::PLAIN);
     rows(&mut partition, (0..20).map(|number| streamed(10, 1, 1).of(number)));
     begin(&mut partition, 200);
-    partition.advance_sweep(Some(id(7)));
+    partition.advance_sweep(Some(&id(7)));
     let mut value = Vec::new();
     partition.encode(&mut value);
     assert_eq!(Partition::decode(&value).unwrap(), partition);
     assert!(value.starts_with(br#"{"format":1,"key_encoding":"{\"id\":\"*\"}","before_snapshots":20,"#));
+    assert!(String::from_utf8(value).unwrap().contains(r#""after":"00000000-0000-0000-0000-000000000007""#));
     let newer = Partition::decode(br#"{"format":2,"new":true}"#).unwrap_err();
     assert!(matches!(newer, DecodeError::FormatNewer { found: 2, .. }));
     assert!(matches!(Partition::decode(b"{}").unwrap_err(), DecodeError::Malformed { .. }));
     assert!(matches!(Partition::decode(b"\xff").unwrap_err(), DecodeError::Malformed { .. }));
+}
+
+#[test]
+fn a_partition_whose_ids_are_keys_remembers_their_columns_and_how_far_its_sweep_is() {
+    let columns = ["shop", "line"].map(str::to_owned);
+    let mut partition = Partition::with_goods(schemas::GoodType::Integer).with_ids(&columns);
+    assert_eq!((partition.id_type(), Partition::default().id_type()), (IdType::Key, IdType::Uuid));
+    begin(&mut partition, 200);
+    let after = RowId::from_bytes(br#"[1,"A-7"]"#, IdType::Key).unwrap();
+    partition.advance_sweep(Some(&after));
+    let mut value = Vec::new();
+    partition.encode(&mut value);
+    assert_eq!(Partition::decode(&value).unwrap(), partition);
+    let text = String::from_utf8(value).unwrap();
+    assert!(text.starts_with(r#"{"format":1,"key_encoding":null,"key_columns":["shop","line"],"#), "{text}");
+    assert!(text.contains(r#""after":"[1,\"A-7\"]""#), "{text}");
+    let broken = text.replace(r#""[1,\"A-7\"]""#, r#""[1, 7]""#);
+    assert!(matches!(Partition::decode(broken.as_bytes()).unwrap_err(), DecodeError::Malformed { .. }));
+}
+
+/// The ids of the same sweep as uuids, as integers and as texts of several columns.
+#[test]
+fn a_sweep_of_keys_ends_as_one_of_uuids_whatever_the_chunks() {
+    let uuid = |number: u64| id(number.into());
+    let integer = |number: u64| RowId::from_bytes(number.to_string().as_bytes(), IdType::Key).unwrap();
+    let several = |number: u64| {
+        let text = format!(r#"["{}",{number}]"#, number % 3);
+        RowId::from_bytes(text.as_bytes(), IdType::Key).unwrap()
+    };
+    for id in [&uuid as &dyn Fn(u64) -> RowId, &integer, &several] {
+        for scanned in [1, 7, 1_000] {
+            let mut replay = super::replay::Replay::new(1);
+            replay.limits = ChunkLimits { scanned, changed: 3 };
+            let change = |number: u64, change: RowChange| super::replay::Logged {
+                partition: 0,
+                offset: i64::try_from(number).unwrap(),
+                timestamp: 0,
+                change: Some(Ok(RowChange { id: id(number % 50), ..change })),
+            };
+            (0..50).for_each(|number| _ = replay.read(&change(number, streamed(10, 1, 1))));
+            (50..60).for_each(|number| _ = replay.read(&change(number, snapshot(100, 1, 1))));
+            replay.read(&change(60, snapshot(100, 1, 1).last()));
+            replay.sweep();
+            assert_eq!((replay.removed, replay.remains()[&1]), (39, 11), "{}", id(7));
+            replay.check_books();
+        }
+    }
 }
 
 fn row_at(lsn: u64) -> Row {

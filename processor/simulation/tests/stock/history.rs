@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use processor_engine::{TopicIndex, TopicPartition};
 use processor_simulation::Random;
 use processor_simulation::broker::Broker;
-use schemas::{GoodId, GoodType};
+use schemas::debezium::{Columns, Names};
+use schemas::{GoodId, GoodType, IdType};
 use uuid::Uuid;
 
 /// This row always lives, so that every snapshot has an end (an empty table leaves no trace on the topic).
@@ -46,7 +47,8 @@ struct Change {
 pub(crate) struct History {
     source: TopicIndex,
     partitions: u8,
-    pub(crate) good_type: GoodType,
+    good_type: GoodType,
+    id_type: IdType,
     clock: u64,
     /// The rows as committed.
     pub(crate) truth: BTreeMap<u8, Content>,
@@ -68,11 +70,12 @@ pub(crate) struct History {
 
 impl History {
     /// A history of `steps` things that happen, over an input of `partitions` partitions.
-    pub(crate) fn new(source: TopicIndex, partitions: u8, steps: usize, good_type: GoodType) -> Self {
+    pub(crate) fn new(source: TopicIndex, partitions: u8, steps: usize, good_type: GoodType, id_type: IdType) -> Self {
         Self {
             source,
             partitions,
             good_type,
+            id_type,
             clock: 0,
             truth: BTreeMap::from([(ANCHOR, (9, 1))]),
             open: Vec::new(),
@@ -87,6 +90,26 @@ impl History {
             older_sent: Vec::new(),
             unproven: true,
             steps,
+        }
+    }
+
+    /// The columns of the table.
+    pub(crate) fn columns(&self) -> Columns {
+        let names = match self.id_type {
+            IdType::Uuid => Names::default(),
+            IdType::Key => {
+                let id = ["shop", "line"].map(str::to_owned).to_vec();
+                Names { id, id_type: self.id_type, ..Names::default() }
+            }
+        };
+        Columns::new(names).unwrap().with_goods(self.good_type)
+    }
+
+    /// The columns of a row's id, as JSON.
+    fn id(&self, row: u8) -> String {
+        match self.id_type {
+            IdType::Uuid => format!(r#""id":"{}""#, Uuid::from_u128(u128::from(row))),
+            IdType::Key => format!(r#""shop":{},"line":"A-{row}""#, row % 3),
         }
     }
 
@@ -286,8 +309,9 @@ impl History {
     fn append(&self, broker: &mut Broker, change: &Change) {
         let partition = i32::from(change.row % self.partitions);
         let target = TopicPartition { topic: self.source, partition };
-        let key = format!(r#"{{"id":"{}"}}"#, id(change.row)).into_bytes();
-        broker.append(target, Some(&key), Some(value(change, &self.good_of(change)).as_bytes())).unwrap();
+        let id = self.id(change.row);
+        let key = format!("{{{id}}}").into_bytes();
+        broker.append(target, Some(&key), Some(value(change, &id, &self.good_of(change)).as_bytes())).unwrap();
         if change.content.is_none() {
             broker.append(target, Some(&key), None).unwrap();
         }
@@ -298,18 +322,14 @@ fn streamed(row: u8, content: Option<Content>, lsn: u64) -> Change {
     Change { row, content, kind: Kind::Streamed, lsn, commit_lsn: None, ts_ms: 0, unavailable: false }
 }
 
-fn id(row: u8) -> Uuid {
-    Uuid::from_u128(u128::from(row))
-}
-
-fn value(change: &Change, good: &str) -> String {
+fn value(change: &Change, id: &str, good: &str) -> String {
     let after = change.content.map_or_else(
         || "null".to_owned(),
         |(_, pieces)| {
             let operation = if pieces < 0 { "remove" } else { "add" };
-            let (id, pieces) = (id(change.row), pieces.unsigned_abs());
+            let pieces = pieces.unsigned_abs();
             format!(
-                r#"{{"id":"{id}","good_id":{good},"operation":"{operation}","pcs":{pieces},"created_at":"2026-11-22T09:00:00Z"}}"#
+                r#"{{{id},"good_id":{good},"operation":"{operation}","pcs":{pieces},"created_at":"2026-11-22T09:00:00Z"}}"#
             )
         },
     );

@@ -17,7 +17,7 @@ use processor_engine::worker::{Limits, Rules};
 use processor_simulation::broker::Broker;
 use processor_simulation::log::Next;
 use processor_simulation::{Counts, Faults, Random, Scenario, Setup, Simulation, Violation, run_seeds};
-use schemas::{GoodId, GoodType, StockDelta, Topics};
+use schemas::{GoodId, GoodType, IdType, StockDelta, Topics};
 
 const WIRING: Wiring = Wiring::DEFAULT;
 
@@ -52,7 +52,7 @@ impl Scenario for Stock {
         let goods = NonZeroU32::new(u32::try_from(self.goods_partitions).unwrap()).unwrap();
         let sources = NonZeroU32::new(self.source_partitions.into()).unwrap();
         let mut settings = Settings::new("warehouse.orders.transactions", sources, goods, NonZeroU32::MIN);
-        settings.decoder.columns = settings.decoder.columns.with_goods(self.history.good_type);
+        settings.decoder.columns = self.history.columns();
         StockApplication::new(settings, Silent)
     }
 
@@ -132,7 +132,8 @@ fn case(seed: u64, trace: bool) -> Result<Counts, Box<Violation>> {
         tolerated_stops: Vec::new(),
     };
     let good_type = if seed % 4 == 3 { GoodType::Text } else { GoodType::Integer };
-    let history = History::new(WIRING.source, sources, 1 + random.below(40), good_type);
+    let id_type = if seed % 3 == 2 { IdType::Key } else { IdType::Uuid };
+    let history = History::new(WIRING.source, sources, 1 + random.below(40), good_type, id_type);
     let scenario = Stock {
         source_partitions: sources,
         goods_partitions,
