@@ -81,8 +81,7 @@ pub fn run(settings: Run, kafka: &KafkaTables) -> Result<(), Coded> {
     let output = match settings.output_format {
         OutputFormat::Json => DeltaFormat::Json,
         OutputFormat::Avro => {
-            match register_deltas(&settings.schema_registry, &names.deltas, columns.good_type(), &operations.shutdown)?
-            {
+            match register_deltas(&settings.schema_registry, &names.deltas, &columns, &operations.shutdown)? {
                 Some(schema_id) => DeltaFormat::Avro { schema_id },
                 None => return Ok(()),
             }

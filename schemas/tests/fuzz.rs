@@ -19,7 +19,7 @@ use cap::Cap;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use schemas::debezium::{self, WriterSchema};
-use schemas::{ChangelogKey, Control, Movement, StockDelta, TransactionRecord, headers};
+use schemas::{ChangelogKey, Control, Movement, Scale, StockDelta, TransactionRecord, headers};
 use serde_json::Value;
 
 #[global_allocator]
@@ -140,10 +140,11 @@ fn no_bytes_make_a_decoder_panic_or_allocate_without_bound() {
             });
         }
         bounded("own records", allowed, || {
-            let _ = (TransactionRecord::decode(&value), ChangelogKey::decode(&key), Control::decode(&value));
+            let scale = Scale::try_from(byte % (Scale::MAX.digits() + 1)).unwrap();
+            let _ = (TransactionRecord::decode(&value, scale), ChangelogKey::decode(&key), Control::decode(&value));
             let _ = (
-                Movement::decode(&key, &value),
-                StockDelta::decode(&key, &value),
+                Movement::decode(&key, &value, scale),
+                StockDelta::decode(&key, &value, scale),
                 StockDelta::decode_key(&key, schemas::GoodType::Text),
             );
             let _ = (headers::parse_next_offset(Some(&value)), headers::parse_sequence(Some(&value)));

@@ -19,7 +19,8 @@ use apache_avro::writer::datum::GenericDatumWriter;
 use common::{ID, id};
 use schemas::dead_letter::{self, Origin};
 use schemas::{
-    ChangelogKey, Content, Control, GoodId, Movement, Reason, ReceivedControl, Rejection, StockDelta, TransactionRecord,
+    ChangelogKey, Content, Control, GoodId, GoodType, Movement, Reason, ReceivedControl, Rejection, Scale, StockDelta,
+    TransactionRecord,
 };
 use serde_json::Value;
 
@@ -50,6 +51,11 @@ fn assert_same(found: &[u8], golden: &[u8]) {
 /// What JSON escapes, and what it does not.
 fn text_good() -> GoodId {
     GoodId::from_text("M8 \"A2\" größe\n").unwrap()
+}
+
+/// Of the golden files whose names end in `-fraction`; all others are of whole pieces.
+fn scale_of(name: &str) -> Scale {
+    if name.ends_with("-fraction") { Scale::try_from(3).unwrap() } else { Scale::WHOLE }
 }
 
 fn live() -> TransactionRecord {
@@ -96,7 +102,9 @@ fn changelog_records_are_the_golden_bytes_both_ways() {
         outdated: false,
     };
     let text = TransactionRecord { content: Some(Content { good_id: text_good(), pieces: -15 }), ..live() };
+    let fraction = TransactionRecord { content: Some(Content { good_id: 2.into(), pieces: -50 }), ..live() };
     for (name, key, record) in [
+        ("changelog-fraction", ID, fraction),
         ("changelog-text", ID, text),
         ("changelog-outdated", ID, TransactionRecord { outdated: true, ..live() }),
         ("changelog-live", ID, live()),
@@ -107,9 +115,10 @@ fn changelog_records_are_the_golden_bytes_both_ways() {
         let (golden_key, golden_value) = golden(name);
         let key = ChangelogKey::Transaction(id(key));
         assert_same(&written(|out| key.encode(out)), &golden_key);
-        assert_same(&written(|out| record.encode(out)), &golden_value);
+        let scale = scale_of(name);
+        assert_same(&written(|out| record.encode(scale, out)), &golden_value);
         assert_eq!(ChangelogKey::decode(&golden_key), Ok(key));
-        assert_eq!(TransactionRecord::decode(&golden_value), Ok(record));
+        assert_eq!(TransactionRecord::decode(&golden_value, scale), Ok(record));
     }
     assert_same(&written(|out| ChangelogKey::Partition.encode(out)), b"#partition");
     assert_eq!(ChangelogKey::decode(b"#partition"), Ok(ChangelogKey::Partition));
@@ -119,13 +128,14 @@ fn changelog_records_are_the_golden_bytes_both_ways() {
 fn movements_are_the_golden_bytes_both_ways() {
     for (name, record) in [
         ("movement", Movement { good_id: 2.into(), delta: -15, transactions: 1 }),
+        ("movement-fraction", Movement { good_id: 2.into(), delta: -1_250, transactions: 1 }),
         ("movement-text", Movement { good_id: text_good(), delta: -15, transactions: 1 }),
         ("movement-extremes", Movement { good_id: i64::MIN.into(), delta: i128::MIN, transactions: i64::MIN }),
     ] {
         let (key, value) = golden(name);
         assert_same(&written(|out| record.encode_key(out)), &key);
-        assert_same(&written(|out| record.encode(out)), &value);
-        assert_eq!(Movement::decode(&key, &value), Ok(record));
+        assert_same(&written(|out| record.encode(scale_of(name), out)), &value);
+        assert_eq!(Movement::decode(&key, &value, scale_of(name)), Ok(record));
     }
 }
 
@@ -148,11 +158,15 @@ fn stock_deltas_are_the_golden_bytes_both_ways() {
         epoch: u64::MAX,
     };
     let text = StockDelta { good_id: text_good(), ..delta };
-    for (name, record) in [("delta", delta), ("delta-extremes", extremes), ("delta-text", text)] {
+    let fraction = StockDelta { delta: -1_250, remains: 12_500, ..delta.clone() };
+    for (name, record) in
+        [("delta", delta), ("delta-fraction", fraction), ("delta-extremes", extremes), ("delta-text", text)]
+    {
         let (key, value) = golden(name);
+        let scale = scale_of(name);
         assert_same(&written(|out| record.encode_key(out)), &key);
-        assert_same(&written(|out| record.encode(out)), &value);
-        assert_eq!(StockDelta::decode(&key, &value).as_ref(), Ok(&record));
+        assert_same(&written(|out| record.encode(scale, out)), &value);
+        assert_eq!(StockDelta::decode(&key, &value, scale).as_ref(), Ok(&record));
         assert_eq!(StockDelta::decode_key(&key, record.good_id.good_type()), Ok(record.good_id));
     }
 }
@@ -161,8 +175,8 @@ fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
-/// A record of the Avro library as one of ours.
-fn from_library(value: Avro) -> StockDelta {
+/// A record of the Avro library as one of ours, of this scale.
+fn from_library(value: Avro, scale: Scale) -> StockDelta {
     let Avro::Record(fields) = value else { panic!("no record") };
     let fields: BTreeMap<String, Avro> = fields.into_iter().collect();
     let long = |name: &str| if let Avro::Long(value) = fields[name] { value } else { panic!("{name}") };
@@ -175,7 +189,7 @@ fn from_library(value: Avro) -> StockDelta {
         Avro::String(text) => (2, GoodId::from_text(text).unwrap()),
         other => panic!("{other:?}"),
     };
-    assert_eq!(fields["format"], Avro::Int(format));
+    assert_eq!(fields["format"], Avro::Int(format + 2 * i32::from(scale.digits())));
     StockDelta {
         good_id,
         delta: decimal("delta"),
@@ -209,25 +223,48 @@ fn stock_deltas_in_avro_are_the_golden_bytes_both_ways_and_what_the_schema_says(
         epoch: largest,
     };
     let text = StockDelta { good_id: text_good(), ..delta };
+    let fraction = StockDelta { delta: -1_250, remains: 12_500, ..delta.clone() };
     let beyond = StockDelta { epoch: largest + 1, ..delta.clone() };
-    for (name, record, id) in
-        [("delta-avro", delta, 7), ("delta-avro-extremes", extremes, u32::MAX), ("delta-avro-text", text, 7)]
-    {
-        let schema = schemas::delta::avro_schema(record.good_id.good_type());
-        let schema = apache_avro::Schema::parse_str(schema).unwrap();
+    for (name, record, id) in [
+        ("delta-avro", delta, 7),
+        ("delta-avro-extremes", extremes, u32::MAX),
+        ("delta-avro-text", text.clone(), 7),
+        ("delta-avro-fraction", fraction, 7),
+        ("delta-avro-text-fraction", text, 7),
+    ] {
+        let scale = scale_of(name);
+        let schema = schemas::delta::avro_schema(record.good_id.good_type(), scale);
+        let schema = apache_avro::Schema::parse_str(&schema).unwrap();
         let file = file(&format!("golden/v1/{name}.json"));
         let (key, value) = (file["key"].as_str().unwrap().as_bytes(), unhex(file["value_hex"].as_str().unwrap()));
-        let found = written(|out| record.encode_avro(id, out).unwrap());
+        let found = written(|out| record.encode_avro(id, scale, out).unwrap());
         assert_eq!(found, value, "{name}");
-        assert_eq!(StockDelta::decode(key, &value).as_ref(), Ok(&record));
+        assert_eq!(StockDelta::decode(key, &value, scale).as_ref(), Ok(&record));
         let reader = GenericDatumReader::builder(&schema).build().unwrap();
         let read = reader.read_value(&mut &value[5..]).unwrap();
-        assert_eq!(from_library(read.clone()), record, "{name}");
+        assert_eq!(from_library(read.clone(), scale), record, "{name}");
         let writer = GenericDatumWriter::builder(&schema).build().unwrap();
         assert_eq!(writer.write_value_to_vec(read).unwrap(), value[5..], "{name}");
     }
     let mut nothing = Vec::new();
-    assert!(beyond.encode_avro(1, &mut nothing).is_err() && nothing.is_empty());
+    assert!(beyond.encode_avro(1, Scale::WHOLE, &mut nothing).is_err() && nothing.is_empty());
+}
+
+/// The schema of a scale is that of whole pieces with the scale and the format in their places, and nothing else.
+#[test]
+fn the_avro_schema_of_every_scale_says_it_and_its_format() {
+    for (good_type, name) in [(GoodType::Integer, "delta"), (GoodType::Text, "delta-text")] {
+        for digits in 0..=Scale::MAX.digits() {
+            let mut expected = file(&format!("avro/{name}.avsc"));
+            let format = expected["fields"][0]["default"].as_u64().unwrap() + 2 * u64::from(digits);
+            expected["fields"][0]["default"] = format.into();
+            for field in [2, 3] {
+                expected["fields"][field]["type"]["scale"] = digits.into();
+            }
+            let schema = schemas::delta::avro_schema(good_type, Scale::try_from(digits).unwrap());
+            assert_eq!(serde_json::from_str::<Value>(&schema).unwrap(), expected, "{name} {digits}");
+        }
+    }
 }
 
 fn controls() -> [Control; 5] {
@@ -296,14 +333,14 @@ fn fields(values: &[Vec<u8>]) -> (Vec<String>, BTreeSet<String>) {
 fn the_avro_and_json_schemas_have_the_fields_that_the_code_writes() {
     let values = |names: &[&str]| names.iter().map(|name| golden(name).1).collect::<Vec<_>>();
     for (name, values) in [
-        ("changelog", values(&["changelog-extremes", "changelog-outdated", "changelog-deleted"])),
+        ("changelog", values(&["changelog-extremes", "changelog-fraction", "changelog-outdated", "changelog-deleted"])),
         (
             "changelog-text",
             values(&["changelog-extremes", "changelog-text", "changelog-outdated", "changelog-deleted"]),
         ),
-        ("movement", values(&["movement"])),
+        ("movement", values(&["movement", "movement-fraction"])),
         ("movement-text", values(&["movement-text"])),
-        ("delta", values(&["delta"])),
+        ("delta", values(&["delta", "delta-fraction"])),
         ("delta-text", values(&["delta-text"])),
         ("control", controls().iter().map(|control| written(|out| control.encode(out))).collect()),
     ] {
@@ -387,14 +424,15 @@ fn every_golden_record_is_read_with_a_field_more_as_a_later_program_may_write_it
             let record = file(&format!("golden/v{version}/{name}.json"));
             let (key, value) = (record["key"].as_str().unwrap(), record["value"].as_str().unwrap());
             let later = value.replacen('{', r#"{"of_a_later_program":{"nested":[1,"two",null]},"#, 1);
+            let (key, scale) = (key.as_bytes(), scale_of(&name));
             let read = |value: &str| match name.split('-').next() {
-                Some("changelog") => TransactionRecord::decode(value.as_bytes()).map(|record| format!("{record:?}")),
+                Some("changelog") => {
+                    TransactionRecord::decode(value.as_bytes(), scale).map(|record| format!("{record:?}"))
+                }
                 Some("movement") => {
-                    Movement::decode(key.as_bytes(), value.as_bytes()).map(|record| format!("{record:?}"))
+                    Movement::decode(key, value.as_bytes(), scale).map(|record| format!("{record:?}"))
                 }
-                Some("delta") => {
-                    StockDelta::decode(key.as_bytes(), value.as_bytes()).map(|record| format!("{record:?}"))
-                }
+                Some("delta") => StockDelta::decode(key, value.as_bytes(), scale).map(|record| format!("{record:?}")),
                 Some("control") => Control::decode(value.as_bytes()).map(|record| format!("{record:?}")),
                 other => panic!("{other:?} records are read by no test"),
             };

@@ -16,7 +16,7 @@ use common::LIMIT;
 use proptest::prelude::*;
 use schemas::debezium::UnusableSchema;
 use schemas::debezium::{self, Change, Record, WriterSchema};
-use schemas::{Content, Reason};
+use schemas::{Content, Reason, Scale};
 use serde_json::{Value, json};
 
 /// Key and value of a captured record.
@@ -111,6 +111,22 @@ fn what_the_avro_converter_wrote_is_read() {
             format!("avd.orders.dec: Update Streaming {fractional}"),
         ]
     );
+}
+
+/// As decimals and as doubles, of a column of `numeric(10,2)`.
+#[test]
+fn what_the_avro_converter_wrote_is_read_with_its_digits() {
+    let capture = capture();
+    let schemas = capture.schemas();
+    let columns = debezium::Columns::default().with_pieces(debezium::PiecesType::default(), Scale::try_from(2).unwrap());
+    let decoder = debezium::Decoder { columns, ..debezium::Decoder::new(LIMIT) };
+    let mut seen = Vec::new();
+    for (topic, key, value) in capture.records.iter().filter(|(topic, ..)| topic.ends_with(".dec")) {
+        let known = |id| schemas.get(&id).cloned().ok_or(id);
+        let record = decoder.decode_registered(Some(key), value.as_deref(), known).unwrap();
+        seen.push((topic.as_str(), content(&record).unwrap().pieces));
+    }
+    assert_eq!(seen, [("av.orders.dec", 500), ("av.orders.dec", 625), ("avd.orders.dec", 500), ("avd.orders.dec", 625)]);
 }
 
 /// The Avro library writes what was captured in JSON with the schema Connect registers; it is then read alike.

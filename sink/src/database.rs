@@ -8,7 +8,6 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use schemas::GoodType;
 use service::health::Condition;
 use service::{Coded, Shutdown};
 use sqlx::postgres::PgConnectOptions;
@@ -16,6 +15,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
 use crate::postgres::{self, Failure, Target};
+use crate::work::Types;
 
 /// How long a step in progress may still take once the end was asked for.
 const GRACE: Duration = Duration::from_secs(4);
@@ -27,7 +27,7 @@ pub struct Database {
     runtime: Runtime,
     options: PgConnectOptions,
     step: Duration,
-    good_type: GoodType,
+    types: Types,
     shutdown: Shutdown,
     condition: Condition,
     state: State,
@@ -59,14 +59,14 @@ pub struct Running<T>(JoinHandle<Result<Finished<T>, Failure>>);
 pub type Finished<T> = (Box<Target>, Result<T, Failure>);
 
 impl Database {
-    /// Not connected yet; `step` bounds every operation, and the goods there are of this type.
+    /// Not connected yet; `step` bounds every operation, and what is there is of these types.
     ///
     /// # Errors
     /// `DATABASE_RUNTIME` when no runtime can be had.
     pub fn new(
         options: PgConnectOptions,
         step: Duration,
-        good_type: GoodType,
+        types: Types,
         shutdown: Shutdown,
         condition: Condition,
     ) -> Result<Self, Coded> {
@@ -74,7 +74,7 @@ impl Database {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|error| {
                 Coded::unexpected("DATABASE_RUNTIME", format!("no runtime for the database: {error}"))
             })?;
-        Ok(Self { runtime, options, step, good_type, shutdown, condition, state: State::down(), was_up: false })
+        Ok(Self { runtime, options, step, types, shutdown, condition, state: State::down(), was_up: false })
     }
 
     /// Whether there is a connection, as far as is known.
@@ -88,9 +88,9 @@ impl Database {
         if Instant::now() < *again {
             return Ok(false);
         }
-        let (options, step, good_type) = (self.options.clone(), self.step, self.good_type);
+        let (options, step, types) = (self.options.clone(), self.step, self.types);
         let limit = CONNECT.min(step);
-        match self.bounded(limit, async { Target::connect(&options, step, good_type).await }) {
+        match self.bounded(limit, async { Target::connect(&options, step, types).await }) {
             Ok(target) => {
                 self.state = State::Up(Box::new(target));
                 self.condition.up();

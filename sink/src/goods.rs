@@ -6,8 +6,9 @@ use schemas::{GoodId, GoodType};
 use service::Coded;
 use sqlx::encode::IsNull;
 use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, PgValueRef, Postgres};
-use sqlx::{Connection, Decode, Encode, PgConnection, Type, ValueRef as _};
+use sqlx::{Decode, Encode, PgConnection, Type, ValueRef as _};
 
+use crate::columns::{self, Column};
 use crate::postgres::Failure;
 
 type Text = str;
@@ -75,51 +76,15 @@ impl Encode<'_, Postgres> for Goods {
 /// # Errors
 /// `SINK_GOOD_TYPE` when there are goods of the other type.
 pub(crate) async fn settle(connection: &mut PgConnection, good_type: GoodType) -> Result<(), Failure> {
-    const LOCK: &str =
-        "LOCK TABLE remains.remains, remains.held_goods, remains.transaction_log IN ACCESS EXCLUSIVE MODE";
-    const FILLED: &str = "SELECT EXISTS (SELECT FROM remains.remains) OR EXISTS (SELECT FROM remains.held_goods)
-        OR EXISTS (SELECT FROM remains.transaction_log)";
-    let wanted = column_type(good_type);
-    if type_of_column(connection).await? == wanted {
-        return Ok(());
-    }
-    let mut transaction = connection.begin().await?;
-    sqlx::raw_sql(LOCK).execute(&mut *transaction).await?;
-    let found = type_of_column(&mut transaction).await?;
-    // Another sink may have been faster.
-    if found != wanted {
-        if sqlx::query_scalar(FILLED).fetch_one(&mut *transaction).await? {
-            return Err(Failure::Refused(mismatch(&found, good_type)));
-        }
+    let (wanted, collation) = match good_type {
+        GoodType::Integer => ("bigint", ""),
         // Bytes in order, whatever the locale: the order in which sinks lock rows.
-        let collation = if good_type == GoodType::Text { "COLLATE \"C\"" } else { "" };
-        for table in ["remains", "held_goods", "transaction_log"] {
-            let change = format!(
-                "ALTER TABLE remains.{table} ALTER COLUMN good_id TYPE {wanted} {collation} USING good_id::{wanted}"
-            );
-            sqlx::raw_sql(&change).execute(&mut *transaction).await?;
-        }
-        tracing::info!(
-            from = found,
-            to = wanted,
-            "the target has no goods yet: its columns good_id are of another type now"
-        );
-    }
-    transaction.commit().await?;
-    Ok(())
-}
-
-const fn column_type(good_type: GoodType) -> &'static str {
-    match good_type {
-        GoodType::Integer => "bigint",
-        GoodType::Text => "text",
-    }
-}
-
-async fn type_of_column(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
-    const TYPE: &str = "SELECT format_type(atttypid, NULL) FROM pg_attribute
-        WHERE attrelid = 'remains.remains'::regclass AND attname = 'good_id'";
-    sqlx::query_scalar(TYPE).fetch_one(connection).await
+        GoodType::Text => ("text", "COLLATE \"C\""),
+    };
+    let column = |table| Column { table, name: "good_id", wanted: wanted.to_owned(), collation };
+    let columns = ["remains", "held_goods", "transaction_log"].map(column);
+    let refuse = |found: &str| mismatch(found, good_type);
+    columns::settle(connection, &columns, |column, found| found == column.wanted, refuse).await
 }
 
 fn mismatch(found: &str, good_type: GoodType) -> Coded {

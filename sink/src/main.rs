@@ -144,11 +144,11 @@ impl Shared<'_> {
             database: Database::new(
                 options,
                 settings.database_timeout,
-                settings.good_type,
+                settings.types,
                 shutdown.clone(),
                 condition,
             )?,
-            good_type: settings.good_type,
+            types: settings.types,
             announcements,
             batch_records: settings.batch_records,
             progress_check: settings.progress_check,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use schemas::partitioner::partition_for_good;
-use schemas::{GoodId, GoodType};
+use schemas::GoodId;
 use service::{Coded, DatabaseUrl, Secret};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnectOptions;
@@ -19,7 +19,8 @@ use sqlx::{ConnectOptions, Connection, PgConnection};
 
 use crate::goods::{self, Good, Goods};
 use crate::position::Progress;
-use crate::work::{Work, Written};
+use crate::quantities;
+use crate::work::{Types, Work, Written};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -92,8 +93,8 @@ impl Target {
     ///
     /// # Errors
     /// [`Failure::Refused`] with `SINK_TARGET_NEWER` when a newer sink has changed the schema, with `SINK_GOOD_TYPE` when
-    /// there are goods of another type.
-    pub async fn connect(options: &PgConnectOptions, step: Duration, good_type: GoodType) -> Result<Self, Failure> {
+    /// there are goods of another type, with `SINK_PIECES_SCALE` when there are quantities of another scale.
+    pub async fn connect(options: &PgConnectOptions, step: Duration, types: Types) -> Result<Self, Failure> {
         let mut connection = PgConnection::connect_with(options).await?;
         // A sink that vanished must not keep rows locked for the next one.
         let limits = format!(
@@ -108,7 +109,8 @@ impl Target {
             sqlx::raw_sql("CREATE SCHEMA IF NOT EXISTS remains").execute(&mut connection).await?;
         }
         MIGRATIONS.run_direct(&mut connection).await.map_err(migration_failure)?;
-        goods::settle(&mut connection, good_type).await?;
+        goods::settle(&mut connection, types.goods).await?;
+        quantities::settle(&mut connection, types.pieces).await?;
         Ok(Self { connection })
     }
 

@@ -23,7 +23,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use schemas::GoodType;
 use service::health::{Condition, Heartbeat};
 use service::{Coded, Shutdown};
 
@@ -34,7 +33,7 @@ use crate::database::Database;
 use crate::kafka::{Announcements, Event, Source};
 use crate::metrics::{Metrics, Topic};
 use crate::position::{AtEnd, Contradiction, Progress, Start};
-use crate::work::Work;
+use crate::work::{Types, Work};
 
 /// How long an idle loop waits for Kafka; a record ends the wait at once.
 const IDLE: Duration = Duration::from_millis(100);
@@ -49,8 +48,8 @@ pub struct Parts {
     pub topic: String,
     /// The target.
     pub database: Database,
-    /// What its goods are.
-    pub good_type: GoodType,
+    /// What its goods and quantities are.
+    pub types: Types,
     /// Announcements of complete epochs; only the stock deltas have them.
     pub announcements: Option<Announcements>,
     /// Most records in one transaction.
@@ -139,9 +138,9 @@ impl<W: Work> Loop<W> {
     fn gather(&mut self) -> Result<(), Coded> {
         for _ in 0..self.parts.batch_records {
             let timeout = if self.has_unwritten() { Duration::ZERO } else { IDLE };
-            let Parts { source, topic, good_type, .. } = &mut self.parts;
+            let Parts { source, topic, types, .. } = &mut self.parts;
             let (slots, gathered) = (&mut self.slots, &mut self.gathered);
-            match source.poll(timeout, |record| gathered.take(topic, *good_type, slots, &record))? {
+            match source.poll(timeout, |record| gathered.take(topic, *types, slots, &record))? {
                 Event::Record(Taken::Passed) => {}
                 Event::Record(Taken::Collected) if self.gathered.records() < self.parts.batch_records => {}
                 event => return self.handle(event),

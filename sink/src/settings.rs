@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use schemas::{GoodType, Topics};
+use schemas::{GoodType, Scale, Topics};
 use service::configuration::{CLIENT_GUARANTEES, CONSUMER_GUARANTEES, Common, KafkaAccess};
 use service::{Coded, DatabaseUrl, KafkaTables, Secret};
+
+use crate::work::Types;
 
 /// Flags of `sink run`; each is also a variable (`SINK_…`) and a key of the configuration file.
 #[derive(Debug, Clone, clap::Args)]
@@ -45,6 +47,9 @@ pub struct Arguments {
     /// What goods are, as the processor is told: 64-bit integers, or texts (uuids too)
     #[arg(long, value_enum, default_value_t = Goods::Integer, value_name = "TYPE")]
     pub good_type: Goods,
+    /// How many digits quantities have behind the point, as the processor is told
+    #[arg(long, default_value_t = Scale::WHOLE, value_name = "N")]
+    pub pieces_scale: Scale,
     /// Also keep a table of the live source transactions (`remains.transaction_log`)
     #[arg(long)]
     pub transaction_log: bool,
@@ -76,8 +81,8 @@ pub struct Settings {
     pub database_timeout: Duration,
     /// How often an idle sink compares progress.
     pub progress_check: Duration,
-    /// Of which type the goods are.
-    pub good_type: GoodType,
+    /// Of which types goods and quantities are.
+    pub types: Types,
     /// Whether the transaction log is kept.
     pub transaction_log: bool,
     bootstrap_servers: String,
@@ -127,9 +132,12 @@ impl Settings {
             batch_records: usize::try_from(arguments.batch_records).unwrap_or(usize::MAX),
             database_timeout: Duration::from_millis(arguments.database_timeout_ms),
             progress_check: Duration::from_millis(arguments.progress_check_ms),
-            good_type: match arguments.good_type {
-                Goods::Integer => GoodType::Integer,
-                Goods::Text => GoodType::Text,
+            types: Types {
+                goods: match arguments.good_type {
+                    Goods::Integer => GoodType::Integer,
+                    Goods::Text => GoodType::Text,
+                },
+                pieces: arguments.pieces_scale,
             },
             transaction_log: arguments.transaction_log,
             bootstrap_servers: arguments.bootstrap_servers.clone(),

@@ -2,9 +2,18 @@
 
 use std::future::Future;
 
-use schemas::{GoodId, GoodType};
+use schemas::{DecodeError, GoodId, GoodType, Scale};
 use service::Coded;
 use sqlx::PgConnection;
+
+/// What the processor was told about goods and quantities, and the target's columns are made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Types {
+    /// Of which type the goods are.
+    pub goods: GoodType,
+    /// How many digits quantities have behind the point.
+    pub pieces: Scale,
+}
 
 /// A record that is not what its topic holds, or not for this target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +28,20 @@ pub enum Unreadable {
         /// Of this one.
         found: GoodType,
     },
+    /// Its quantities have another scale than those of the target.
+    PiecesScale {
+        /// This one.
+        found: Scale,
+    },
+}
+
+impl From<DecodeError> for Unreadable {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Scale { found, .. } => Self::PiecesScale { found },
+            error => Self::Malformed { detail: error.to_string() },
+        }
+    }
 }
 
 /// Refuses a good of another type than the target's.
@@ -44,6 +67,13 @@ impl Unreadable {
                     "SINK_GOOD_TYPE",
                     format!("{place}: its good is of type {found}, and --good-type is another"),
                     "give --good-type the same value as the processor's, and a target of its own",
+                );
+            }
+            Self::PiecesScale { found } => {
+                return Coded::refused(
+                    "SINK_PIECES_SCALE",
+                    format!("{place}: its quantities have {found} digits behind the point, and --pieces-scale is another"),
+                    "give --pieces-scale the same value as the processor's, and a target of its own",
                 );
             }
         };
@@ -87,8 +117,8 @@ pub trait Work: Default + Send + Sync + 'static {
     /// Whether a record of this key is the processor's own and passed by.
     fn is_processors_own(key: &[u8], good_type: GoodType) -> bool;
 
-    /// Reads a record, for a target with goods of this type.
-    fn read(record: &Record<'_>, good_type: GoodType) -> Result<Self::Item, Unreadable>;
+    /// Reads a record, for a target with such goods and quantities.
+    fn read(record: &Record<'_>, types: Types) -> Result<Self::Item, Unreadable>;
 
     /// The epoch the record carries, if the topic has epochs.
     fn epoch(item: &Self::Item) -> Option<i64>;

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::{Context as _, Result};
 use tests::client::Format;
 use tests::native::{NativeOptions, NativeStack};
-use tests::scenario::formats;
+use tests::scenario::{formats, fractions};
 
 fn stack() -> Result<NativeStack> {
     NativeOptions::full().with_registry().start()
@@ -31,6 +31,11 @@ fn avro_through_the_connector_ends_equal_to_the_source_with_the_registry_killed_
 fn output_in_avro_reaches_the_target_with_the_form_changed_in_mid_topic() -> Result<()> {
     let stack = shared()?;
     formats::output_in_avro_reaches_the_target(stack.as_ref().context("no stack")?, "debezium-capture/history")
+}
+
+#[test]
+fn quantities_with_digits_behind_the_point_end_equal_to_the_source_in_every_form_of_the_connector() -> Result<()> {
+    fractions::end_equal_to_the_source(&stack()?, "fractions")
 }
 
 #[test]

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use processor_core::Partition;
 use processor_engine::{Failure, PartitionStore};
-use schemas::GoodType;
 use schemas::changelog::PARTITION_KEY;
 
-use crate::errors::{damaged_partition, good_type_changed};
+use crate::errors::{damaged_partition, good_type_changed, pieces_scale_changed};
+use crate::wiring::Settings;
 
 /// Key of a partition's record, in the store as in the changelog. Rows have keys of 16 bytes, so it cannot be one.
 pub(crate) const PARTITION_STORE_KEY: &[u8] = PARTITION_KEY.as_bytes();
@@ -33,22 +33,27 @@ pub(crate) struct Partitions {
 }
 
 impl Partitions {
-    /// Reads a partition's record; a partition without one begins with nothing. Its goods must be of this type.
+    /// Reads a partition's record; a partition without one begins with nothing. Its goods must be of the type that is set,
+    /// and its quantities of the scale.
     pub(crate) fn start(
         &mut self,
         partition: i32,
         state: &dyn PartitionStore,
-        good_type: GoodType,
+        settings: &Settings,
     ) -> Result<(), Failure> {
+        let (good_type, scale) = (settings.good_type(), settings.pieces_scale());
         let mut value = Vec::new();
         let record = if state.get(PARTITION_STORE_KEY, &mut value)? {
             Partition::decode(&value).map_err(|error| damaged_partition(partition, &error))?
         } else {
-            Partition::with_goods(good_type)
+            Partition::with_goods(good_type).with_scale(scale)
         };
+        let place = || format!("the state of source partition {partition}");
         if record.good_type() != good_type {
-            let place = format!("the state of source partition {partition}");
-            return Err(good_type_changed(&place, record.good_type(), good_type));
+            return Err(good_type_changed(&place(), record.good_type(), good_type));
+        }
+        if record.pieces_scale() != scale {
+            return Err(pieces_scale_changed(&place(), record.pieces_scale(), scale).into());
         }
         self.running.insert(partition, Cached { record, ..Cached::default() });
         Ok(())

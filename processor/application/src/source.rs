@@ -10,7 +10,7 @@ use processor_engine::cluster::{NewRecord, Record};
 use processor_engine::transaction::StateChange;
 use processor_engine::{Changes, Failure, StatePartition, TopicPartition, Transaction};
 use schemas::debezium::{self, RowChange};
-use schemas::{ChangelogKey, Control, DecodeError, Rejection, dead_letter};
+use schemas::{ChangelogKey, Control, DecodeError, Rejection, Scale, dead_letter};
 use uuid::Uuid;
 
 use crate::application::StockApplication;
@@ -22,6 +22,7 @@ use crate::wiring::{SOURCE, Wiring};
 /// Buffers used again for every record.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
+    scale: Scale,
     stored: Vec<u8>,
     row: Vec<u8>,
     key: Vec<u8>,
@@ -29,6 +30,11 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
+    /// Empty ones; quantities are of this scale.
+    pub(crate) fn new(scale: Scale) -> Self {
+        Self { scale, ..Self::default() }
+    }
+
     /// Notes what a record of the changelog changes in the store.
     pub(crate) fn restore_row(&mut self, record: &Record<'_>, changes: &mut Changes) -> Result<(), DecodeError> {
         match ChangelogKey::decode(record.key.unwrap_or_default())? {
@@ -38,7 +44,7 @@ impl Buffers {
                 changes.insert(PARTITION_STORE_KEY, record.value);
             }
             ChangelogKey::Transaction(id) => {
-                let row = record.value.map(Row::decode_changelog).transpose()?;
+                let row = record.value.map(|value| Row::decode_changelog(value, self.scale)).transpose()?;
                 let value = row.map(|row| {
                     self.row.clear();
                     row.encode(&mut self.row);
@@ -71,14 +77,14 @@ impl Buffers {
         id: Uuid,
         row: Option<&Row>,
     ) -> Result<(), Failure> {
-        let Self { row: value, key, json, .. } = self;
+        let Self { scale, row: value, key, json, .. } = self;
         value.clear();
         key.clear();
         json.clear();
         ChangelogKey::Transaction(id).encode(key);
         if let Some(row) = row {
             row.encode(value);
-            row.encode_changelog(json);
+            row.encode_changelog(*scale, json);
         }
         transaction.put(
             partition,

@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use processor_core::{ChunkLimits, SweepPolicy};
 use processor_engine::{StageSpec, TopicIndex, Topology, topology::Stage};
 use schemas::debezium::Decoder;
-use schemas::{GoodType, Topics};
+use schemas::{GoodType, Scale, Topics};
 
 /// The first step: change events → state of each id → movements.
 pub const SOURCE: Stage = Stage(0);
@@ -117,6 +117,11 @@ impl Settings {
     /// Of which type the goods are.
     pub fn good_type(&self) -> GoodType {
         self.decoder.columns.good_type()
+    }
+
+    /// How many digits quantities have behind the point.
+    pub fn pieces_scale(&self) -> Scale {
+        self.decoder.columns.pieces_scale()
     }
 
     /// 1 MiB: a row of this table has below 1 KiB, and a broker's default limit is 1 MiB too.

@@ -1,11 +1,12 @@
-//! An input partition's own record: its generations, its sweep, the form its keys are written in, and the type of goods.
+//! An input partition's own record: its generations, its sweep, the form its keys are written in, the type of goods, and
+//! the scale of quantities.
 //!
 //! State like any other: kept in the store and, under the key `#partition`, in the changelog, as JSON (`"format":1`)
 //! so that an operator can read it there. Owns that format and the bookkeeping; the decisions are in [`crate::rule`]
 //! and [`crate::sweep`].
 
 use schemas::debezium::{ChangeOperation, KeyEncoding, RowChange, Snapshot};
-use schemas::{DecodeError, GoodType};
+use schemas::{DecodeError, GoodType, Scale};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -19,6 +20,7 @@ const FORMAT: u64 = 1;
 pub struct Partition {
     pub(crate) key_encoding: Option<KeyEncoding>,
     pub(crate) good_type: GoodType,
+    pub(crate) pieces_scale: Scale,
     pub(crate) generations: Generations,
     pub(crate) swept: u64,
     pub(crate) sweep: Option<Sweep>,
@@ -74,6 +76,9 @@ struct Wire {
     /// Absent in the records of most, and in those of before there were others than integers.
     #[serde(default, skip_serializing_if = "is_integer")]
     good_type: GoodType,
+    /// Absent where pieces are whole, as in all records of before they could be anything else.
+    #[serde(default, skip_serializing_if = "is_whole")]
+    pieces_scale: Scale,
     before_snapshots: u64,
     generations: Vec<Generation>,
     swept: u64,
@@ -89,6 +94,11 @@ fn is_integer(good_type: &GoodType) -> bool {
     *good_type == GoodType::Integer
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_whole(scale: &Scale) -> bool {
+    scale.is_whole()
+}
+
 /// Read first, so that a newer format is called newer and not malformed.
 #[derive(Deserialize)]
 struct FormatOnly {
@@ -99,6 +109,17 @@ impl Partition {
     /// A partition of which nothing is known but of which type its goods are.
     pub fn with_goods(good_type: GoodType) -> Self {
         Self { good_type, ..Self::default() }
+    }
+
+    /// The same partition with quantities of this scale. Nothing else here is about it: the rows are, which hold units.
+    #[must_use]
+    pub fn with_scale(self, pieces_scale: Scale) -> Self {
+        Self { pieces_scale, ..self }
+    }
+
+    /// How many digits behind the point the quantities of all its rows have.
+    pub fn pieces_scale(&self) -> Scale {
+        self.pieces_scale
     }
 
     /// Of which type the goods of all its rows are.
@@ -178,6 +199,7 @@ impl Partition {
             format: FORMAT,
             key_encoding: self.key_encoding,
             good_type: self.good_type,
+            pieces_scale: self.pieces_scale,
             before_snapshots: self.generations.before_snapshots,
             generations: self.generations.known.clone(),
             swept: self.swept,
@@ -205,6 +227,7 @@ impl Partition {
         Ok(Self {
             key_encoding: wire.key_encoding,
             good_type: wire.good_type,
+            pieces_scale: wire.pieces_scale,
             generations: Generations { before_snapshots: wire.before_snapshots, known: wire.generations },
             swept: wire.swept,
             sweep: wire.sweep,

@@ -8,7 +8,7 @@
 use std::thread;
 use std::time::Duration;
 
-use schemas::GoodType;
+use schemas::debezium::Columns;
 use schemas::delta::avro_schema;
 use service::configuration::SchemaRegistry;
 use service::{Coded, Shutdown};
@@ -18,14 +18,14 @@ use super::client::{NoSchema, RegistryClient};
 
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Registers the schema of the deltas topic; `None`: told to stop meanwhile.
+/// Registers the schema of the deltas of a table with these columns; `None`: told to stop meanwhile.
 ///
 /// # Errors
 /// `SCHEMA_REGISTRY_MISSING` without a registry, `SCHEMA_NOT_REGISTERED` when it refuses, `SCHEMA_REGISTRY_TLS`.
 pub fn register_deltas(
     settings: &SchemaRegistry,
     topic: &str,
-    good_type: GoodType,
+    columns: &Columns,
     shutdown: &Shutdown,
 ) -> Result<Option<u32>, Coded> {
     let Some(access) = settings.access()? else {
@@ -38,12 +38,13 @@ pub fn register_deltas(
     };
     let client = RegistryClient::new(&access)?;
     let subject = format!("{topic}-value");
+    let schema = avro_schema(columns.good_type(), columns.pieces_scale());
     let mut protected = Err(NoSchema::Unavailable(String::new()));
     while !shutdown.requested() {
         if matches!(protected, Err(NoSchema::Unavailable(_))) {
             protected = client.require_compatibility(&subject);
         }
-        let said = match client.register(&subject, avro_schema(good_type)) {
+        let said = match client.register(&subject, &schema) {
             Ok(id) => {
                 tracing::info!(subject, id, "the schema of the stock deltas is registered");
                 tell(&subject, &protected);

@@ -17,7 +17,7 @@ mod value;
 
 use uuid::Uuid;
 
-pub use columns::{Columns, Names, NamesInvalid};
+pub use columns::{Columns, Names, NamesInvalid, PiecesType};
 pub use key::{Key, KeyEncoding};
 pub use registered::{UnusableSchema, WriterSchema, schema_id};
 pub use value::{Change, ChangeOperation, Partial, RowChange, Snapshot, Source, UNAVAILABLE};

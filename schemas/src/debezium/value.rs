@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::number::{self, Integer};
+use super::number::{self, Integer, Quantities};
 use super::{Columns, Decoder, plain, row};
 use crate::json::json_object;
 use crate::rejection::excerpt;
@@ -74,7 +74,7 @@ pub struct Partial {
     pub good_id: Option<GoodId>,
     /// Whether pieces came, unless unavailable.
     pub adds: Option<bool>,
-    /// The pieces, not negative, unless unavailable.
+    /// The pieces, not negative, in units of the scale, unless unavailable.
     pub pieces: Option<i64>,
 }
 
@@ -186,6 +186,8 @@ pub(super) struct RawRow<'a> {
     pub(super) good_id: Option<&'a str>,
     pub(super) operation: Option<&'a str>,
     pub(super) pcs: Option<&'a str>,
+    /// `pcs` is the text of what was no JSON number but a decimal or a text, so that every digit of it counts.
+    pub(super) pcs_is_exact: bool,
 }
 
 /// `source`.
@@ -216,7 +218,7 @@ impl<'a> Envelope<'a> {
         };
         Ok(RawEnvelope {
             before_id,
-            after: found.map(|_others| RawRow { id, good_id, operation, pcs }),
+            after: found.map(|_others| RawRow { id, good_id, operation, pcs, ..RawRow::default() }),
             source: source.flatten().map(block),
             op: raw(op),
         })
@@ -410,9 +412,29 @@ impl RawRow<'_> {
 
     fn content(&self, columns: &Columns) -> Result<Content, Rejection> {
         let good_id = good(columns, self.good_id.unwrap_or("null"))?;
-        let pieces = pieces(columns, self.pcs.unwrap_or("null"))?;
+        let pieces = self.pieces(columns)?;
         let adds = adds(columns, self.operation.unwrap_or("null"))?;
         Ok(Content { good_id, pieces: signed(adds, pieces) })
+    }
+
+    /// The number of pieces, not negative, in units of the scale.
+    fn pieces(&self, columns: &Columns) -> Result<i64, Rejection> {
+        let raw = self.pcs.unwrap_or("null");
+        let quantities = columns.quantities();
+        // Asked first, because nearly all are whole numbers.
+        let number = if quantities == Quantities::default() {
+            number::integer(raw)
+        } else {
+            quantities.read(raw, self.pcs_is_exact)
+        };
+        let reason = match number {
+            Integer::Value(pieces) if pieces >= 0 => return Ok(pieces),
+            Integer::Value(_) | Integer::TooSmall | Integer::Fractional { negative: true } => Reason::NegativePcs,
+            Integer::Fractional { negative: false } => Reason::FractionalPcs,
+            Integer::TooLarge => Reason::PcsOutOfRange,
+            Integer::NotANumber => Reason::PcsInvalid,
+        };
+        Err(refusal(reason, columns.pcs(), raw, &too_fine(quantities, reason, raw)))
     }
 
     /// What the row says where at least one column is unavailable.
@@ -421,7 +443,7 @@ impl RawRow<'_> {
         Ok(Partial {
             good_id: available(good(columns, self.good_id.unwrap_or("null")))?,
             adds: available(adds(columns, self.operation.unwrap_or("null")))?,
-            pieces: available(pieces(columns, self.pcs.unwrap_or("null")))?,
+            pieces: available(self.pieces(columns))?,
         })
     }
 }
@@ -444,16 +466,15 @@ fn refusal(reason: Reason, column: &str, raw: &str, what: &str) -> Rejection {
     Rejection::new(reason, format!("{column} is {what}{}", excerpt(raw.as_bytes())))
 }
 
-/// The number of pieces, not negative.
-fn pieces(columns: &Columns, raw: &str) -> Result<i64, Rejection> {
-    let reason = match number::integer(raw) {
-        Integer::Value(pieces) if pieces >= 0 => return Ok(pieces),
-        Integer::Value(_) | Integer::TooSmall | Integer::Fractional { negative: true } => Reason::NegativePcs,
-        Integer::Fractional { negative: false } => Reason::FractionalPcs,
-        Integer::TooLarge => Reason::PcsOutOfRange,
-        Integer::NotANumber => Reason::PcsInvalid,
-    };
-    Err(refusal(reason, columns.pcs(), raw, ""))
+/// Which scale a quantity would take that has more digits behind the point than the one there is.
+#[cold]
+fn too_fine(quantities: Quantities, reason: Reason, raw: &str) -> String {
+    match quantities.needed(raw) {
+        Some(digits) if reason == Reason::FractionalPcs && !quantities.scale.is_whole() => {
+            format!("finer than --pieces-scale {}, it takes {digits}: ", quantities.scale)
+        }
+        _ => String::new(),
+    }
 }
 
 /// Whether pieces came.

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use schemas::GoodType;
 use service::Coded;
 
 use super::contradicted;
 use crate::position::{Partition, Progress, Verdict};
-use crate::work::{Record, Work};
+use crate::work::{Record, Types, Work};
 
 /// One partition of this sink.
 pub(super) enum Slot {
@@ -39,15 +38,15 @@ impl<W: Work> Gathered<W> {
     pub(super) fn take(
         &mut self,
         topic: &str,
-        good_type: GoodType,
+        types: Types,
         slots: &mut BTreeMap<i32, Slot>,
         record: &Record<'_>,
     ) -> Taken {
         let Some(Slot::Reading(reading)) = slots.get_mut(&record.partition) else { return Taken::Passed };
-        if record.key.is_some_and(|key| W::is_processors_own(key, good_type)) {
+        if record.key.is_some_and(|key| W::is_processors_own(key, types.goods)) {
             return Taken::Passed;
         }
-        let item = match W::read(record, good_type) {
+        let item = match W::read(record, types) {
             Ok(item) => item,
             Err(unreadable) => return Taken::Stop(unreadable.stop(topic, record.partition, record.offset)),
         };
@@ -100,7 +99,7 @@ mod tests {
     fn take(gathered: &mut Gathered<Deltas>, slots: &mut BTreeMap<i32, Slot>, partition: i32, offset: i64) -> Taken {
         let value = br#"{"good_id":2,"delta":1,"remains":1,"transactions":1,"version":1,"epoch":7}"#;
         let record = Record { partition, offset, key: Some(b"2"), value: Some(value) };
-        gathered.take(TOPIC, GoodType::Integer, slots, &record)
+        gathered.take(TOPIC, Types::default(), slots, &record)
     }
 
     #[test]

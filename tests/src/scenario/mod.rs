@@ -8,6 +8,7 @@ pub mod bad_input;
 pub mod faults;
 pub mod fencing;
 pub mod formats;
+pub mod fractions;
 pub mod histories;
 pub mod live;
 pub mod other_goods;

@@ -206,7 +206,7 @@ fn wait(programs: &mut [Box<dyn RunningProgram>], what: &str, mut done: impl FnM
 }
 
 /// That a program ends as one that would have to guess, with this code.
-fn is_refused(stack: &dyn Stack, program: &ProgramSpec, code: &str) -> Result<()> {
+pub(super) fn is_refused(stack: &dyn Stack, program: &ProgramSpec, code: &str) -> Result<()> {
     let mut running = stack.run(program)?;
     let exit = running.wait_exit(CAUGHT_UP_WITHIN)?;
     let log = running.log()?;

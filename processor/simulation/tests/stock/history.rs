@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use processor_engine::{TopicIndex, TopicPartition};
 use processor_simulation::Random;
 use processor_simulation::broker::Broker;
-use schemas::{GoodId, GoodType};
+use schemas::{GoodId, GoodType, Scale};
 use uuid::Uuid;
 
 /// This row always lives, so that every snapshot has an end (an empty table leaves no trace on the topic).
@@ -47,6 +47,8 @@ pub(crate) struct History {
     source: TopicIndex,
     partitions: u8,
     pub(crate) good_type: GoodType,
+    /// Pieces are units of it.
+    pub(crate) scale: Scale,
     clock: u64,
     /// The rows as committed.
     pub(crate) truth: BTreeMap<u8, Content>,
@@ -68,11 +70,12 @@ pub(crate) struct History {
 
 impl History {
     /// A history of `steps` things that happen, over an input of `partitions` partitions.
-    pub(crate) fn new(source: TopicIndex, partitions: u8, steps: usize, good_type: GoodType) -> Self {
+    pub(crate) fn new(source: TopicIndex, partitions: u8, steps: usize, good_type: GoodType, scale: Scale) -> Self {
         Self {
             source,
             partitions,
             good_type,
+            scale,
             clock: 0,
             truth: BTreeMap::from([(ANCHOR, (9, 1))]),
             open: Vec::new(),
@@ -287,7 +290,7 @@ impl History {
         let partition = i32::from(change.row % self.partitions);
         let target = TopicPartition { topic: self.source, partition };
         let key = format!(r#"{{"id":"{}"}}"#, id(change.row)).into_bytes();
-        broker.append(target, Some(&key), Some(value(change, &self.good_of(change)).as_bytes())).unwrap();
+        broker.append(target, Some(&key), Some(value(change, &self.good_of(change), self.scale).as_bytes())).unwrap();
         if change.content.is_none() {
             broker.append(target, Some(&key), None).unwrap();
         }
@@ -302,12 +305,12 @@ fn id(row: u8) -> Uuid {
     Uuid::from_u128(u128::from(row))
 }
 
-fn value(change: &Change, good: &str) -> String {
+fn value(change: &Change, good: &str, scale: Scale) -> String {
     let after = change.content.map_or_else(
         || "null".to_owned(),
         |(_, pieces)| {
             let operation = if pieces < 0 { "remove" } else { "add" };
-            let (id, pieces) = (id(change.row), pieces.unsigned_abs());
+            let (id, pieces) = (id(change.row), scale.text(pieces.unsigned_abs().into()));
             format!(
                 r#"{{"id":"{id}","good_id":{good},"operation":"{operation}","pcs":{pieces},"created_at":"2026-11-22T09:00:00Z"}}"#
             )

@@ -17,7 +17,8 @@ use processor_engine::worker::{Limits, Rules};
 use processor_simulation::broker::Broker;
 use processor_simulation::log::Next;
 use processor_simulation::{Counts, Faults, Random, Scenario, Setup, Simulation, Violation, run_seeds};
-use schemas::{GoodId, GoodType, StockDelta, Topics};
+use schemas::debezium::PiecesType;
+use schemas::{GoodId, GoodType, Scale, StockDelta, Topics};
 
 const WIRING: Wiring = Wiring::DEFAULT;
 
@@ -31,7 +32,7 @@ struct Stock {
 
 impl Stock {
     fn see(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
-        let delta = StockDelta::decode(key, value).map_err(|error| format!("unreadable stock delta: {error:?}"))?;
+        let delta = StockDelta::decode(key, value, self.history.scale).map_err(|error| format!("unreadable stock delta: {error:?}"))?;
         let before = self.seen.get(&delta.good_id);
         let (version, remains) = before.map_or((0, 0), |before| (before.version, before.remains));
         if delta.version != version + 1 || delta.remains != remains + delta.delta {
@@ -52,7 +53,8 @@ impl Scenario for Stock {
         let goods = NonZeroU32::new(u32::try_from(self.goods_partitions).unwrap()).unwrap();
         let sources = NonZeroU32::new(self.source_partitions.into()).unwrap();
         let mut settings = Settings::new("warehouse.orders.transactions", sources, goods, NonZeroU32::MIN);
-        settings.decoder.columns = settings.decoder.columns.with_goods(self.history.good_type);
+        let columns = settings.decoder.columns.with_goods(self.history.good_type);
+        settings.decoder.columns = columns.with_pieces(PiecesType::Number, self.history.scale);
         StockApplication::new(settings, Silent)
     }
 
@@ -132,7 +134,8 @@ fn case(seed: u64, trace: bool) -> Result<Counts, Box<Violation>> {
         tolerated_stops: Vec::new(),
     };
     let good_type = if seed % 4 == 3 { GoodType::Text } else { GoodType::Integer };
-    let history = History::new(WIRING.source, sources, 1 + random.below(40), good_type);
+    let scale = Scale::try_from(if seed % 8 < 6 { 0 } else { 3 }).unwrap();
+    let history = History::new(WIRING.source, sources, 1 + random.below(40), good_type, scale);
     let scenario = Stock {
         source_partitions: sources,
         goods_partitions,
