@@ -152,12 +152,7 @@ impl<'a> ObjectWriter<'a> {
         self
     }
 
-    pub(crate) fn quantity(
-        mut self,
-        name: &'static str,
-        units: impl itoa::Integer + Into<i128>,
-        scale: Scale,
-    ) -> Self {
+    pub(crate) fn quantity(mut self, name: &'static str, units: impl itoa::Integer + Into<i128>, scale: Scale) -> Self {
         self.name(name);
         scale.push(self.out, units);
         self

@@ -83,12 +83,7 @@ impl Scale {
     /// # Errors
     /// `PIECES_SCALE_CHANGED` for a quantity of another scale, `RECORD_MALFORMED` for anything else that
     /// [`push`](Self::push) does not write.
-    pub(crate) fn read<T: TryFrom<i128>>(
-        self,
-        record: &'static str,
-        name: &str,
-        text: &str,
-    ) -> Result<T, DecodeError> {
+    pub(crate) fn read<T: TryFrom<i128>>(self, record: &'static str, name: &str, text: &str) -> Result<T, DecodeError> {
         let malformed = || {
             let shown = crate::rejection::excerpt(text.as_bytes());
             DecodeError::malformed(record, format!("field {name} is no quantity: {shown}"))
@@ -127,11 +122,10 @@ impl Scale {
         let whole: u128 = whole.parse().ok()?;
         let fraction: u128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
         let magnitude = whole.checked_mul(10_u128.pow(u32::from(self.0)))?.checked_add(fraction)?;
-        match negative {
-            true if magnitude == 0 => None,
-            true => 0_i128.checked_sub_unsigned(magnitude),
-            false => i128::try_from(magnitude).ok(),
+        if negative && magnitude == 0 {
+            return None;
         }
+        if negative { 0_i128.checked_sub_unsigned(magnitude) } else { i128::try_from(magnitude).ok() }
     }
 }
 
@@ -193,7 +187,10 @@ pub(crate) mod tests {
             assert_eq!(scale(digits).units(text), Some(units), "{text}");
         }
         for digits in ["10", "-1", "x", "256"] {
-            assert_eq!(digits.parse::<Scale>().unwrap_err().to_string(), "quantities have 0 to 9 digits behind the point");
+            assert_eq!(
+                digits.parse::<Scale>().unwrap_err().to_string(),
+                "quantities have 0 to 9 digits behind the point"
+            );
         }
     }
 

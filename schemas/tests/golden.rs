@@ -429,9 +429,7 @@ fn every_golden_record_is_read_with_a_field_more_as_a_later_program_may_write_it
                 Some("changelog") => {
                     TransactionRecord::decode(value.as_bytes(), scale).map(|record| format!("{record:?}"))
                 }
-                Some("movement") => {
-                    Movement::decode(key, value.as_bytes(), scale).map(|record| format!("{record:?}"))
-                }
+                Some("movement") => Movement::decode(key, value.as_bytes(), scale).map(|record| format!("{record:?}")),
                 Some("delta") => StockDelta::decode(key, value.as_bytes(), scale).map(|record| format!("{record:?}")),
                 Some("control") => Control::decode(value.as_bytes()).map(|record| format!("{record:?}")),
                 other => panic!("{other:?} records are read by no test"),

@@ -90,9 +90,8 @@ fn a_record_under_another_goods_key_is_refused() {
 fn quantities_of_two_scales_in_one_record_are_refused() {
     let scale = Scale::try_from(3).unwrap();
     for (delta, remains) in [("1.500", "1.5"), ("1.5", "1.500"), ("1", "1.500"), ("1.500", "1")] {
-        let value = format!(
-            r#"{{"good_id":2,"delta":{delta},"remains":{remains},"transactions":1,"version":1,"epoch":1}}"#
-        );
+        let value =
+            format!(r#"{{"good_id":2,"delta":{delta},"remains":{remains},"transactions":1,"version":1,"epoch":1}}"#);
         for scale in [scale, Scale::WHOLE] {
             let error = StockDelta::decode(b"2", value.as_bytes(), scale).unwrap_err();
             assert_eq!(error.code(), "PIECES_SCALE_CHANGED", "{value}");

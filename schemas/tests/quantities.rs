@@ -74,7 +74,9 @@ fn a_quantity_finer_than_the_scale_is_refused_with_the_scale_that_it_takes() {
     assert_eq!(error.to_string(), "fractional-pcs: pcs is finer than --pieces-scale 1, it takes 3: \"0.125\"");
     // As ever where pieces are whole.
     assert_eq!(plain(PiecesType::Number, 0, "1.5").unwrap_err().to_string(), "fractional-pcs: pcs is 1.5");
-    for (pcs, expected) in [("-0.001", Reason::NegativePcs), ("-0.0001", Reason::NegativePcs), ("1e300", Reason::PcsOutOfRange)] {
+    for (pcs, expected) in
+        [("-0.001", Reason::NegativePcs), ("-0.0001", Reason::NegativePcs), ("1e300", Reason::PcsOutOfRange)]
+    {
         assert_eq!(reason(plain(PiecesType::Number, 3, pcs)), expected, "{pcs}");
     }
 }
@@ -144,11 +146,13 @@ proptest! {
             prop_assert_eq!(plain(PiecesType::Decimal, system, &format!("\"{base64}\"")), Ok(units));
         }
         // A double has room for 15 digits.
-        let double: f64 = text.parse().unwrap();
-        match expected.filter(|expected| *expected < 1_000_000_000_000_000 && system > 0) {
-            Some(expected) => prop_assert_eq!(plain(PiecesType::Number, system, &format!("{double:?}")), Ok(expected)),
-            None if system > 0 => prop_assert!(plain(PiecesType::Number, system, &format!("{double:?}")).is_err()),
-            None => {}
+        if system > 0 {
+            let double: f64 = text.parse().unwrap();
+            let read = plain(PiecesType::Number, system, &format!("{double:?}"));
+            match expected.filter(|expected| *expected < 1_000_000_000_000_000) {
+                Some(expected) => prop_assert_eq!(read, Ok(expected)),
+                None => prop_assert!(read.is_err(), "{} {:?}", text, read),
+            }
         }
     }
 }

@@ -118,7 +118,8 @@ fn what_the_avro_converter_wrote_is_read() {
 fn what_the_avro_converter_wrote_is_read_with_its_digits() {
     let capture = capture();
     let schemas = capture.schemas();
-    let columns = debezium::Columns::default().with_pieces(debezium::PiecesType::default(), Scale::try_from(2).unwrap());
+    let columns =
+        debezium::Columns::default().with_pieces(debezium::PiecesType::default(), Scale::try_from(2).unwrap());
     let decoder = debezium::Decoder { columns, ..debezium::Decoder::new(LIMIT) };
     let mut seen = Vec::new();
     for (topic, key, value) in capture.records.iter().filter(|(topic, ..)| topic.ends_with(".dec")) {
@@ -126,7 +127,10 @@ fn what_the_avro_converter_wrote_is_read_with_its_digits() {
         let record = decoder.decode_registered(Some(key), value.as_deref(), known).unwrap();
         seen.push((topic.as_str(), content(&record).unwrap().pieces));
     }
-    assert_eq!(seen, [("av.orders.dec", 500), ("av.orders.dec", 625), ("avd.orders.dec", 500), ("avd.orders.dec", 625)]);
+    assert_eq!(
+        seen,
+        [("av.orders.dec", 500), ("av.orders.dec", 625), ("avd.orders.dec", 500), ("avd.orders.dec", 625)]
+    );
 }
 
 /// The Avro library writes what was captured in JSON with the schema Connect registers; it is then read alike.

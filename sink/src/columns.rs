@@ -64,7 +64,8 @@ async fn others<'c>(
         WHERE attrelid = ('remains.' || $1)::regclass AND attname = $2";
     let mut others = Vec::new();
     for column in columns {
-        let found: String = sqlx::query_scalar(TYPE).bind(column.table).bind(column.name).fetch_one(&mut *connection).await?;
+        let found: String =
+            sqlx::query_scalar(TYPE).bind(column.table).bind(column.name).fetch_one(&mut *connection).await?;
         if !fits(column, &found) {
             others.push((column, found));
         }

@@ -138,7 +138,8 @@ mod tests {
     #[test]
     fn a_stock_delta_is_read() {
         let value = r#"{"good_id":2,"delta":-15,"remains":15,"transactions":2,"version":2,"epoch":1795333787103}"#;
-        let expected = Remains { good_id: 2.into(), remains: 15, scale: Scale::WHOLE, epoch: 1_795_333_787_103, version: 2 };
+        let expected =
+            Remains { good_id: 2.into(), remains: 15, scale: Scale::WHOLE, epoch: 1_795_333_787_103, version: 2 };
         assert_eq!(read("2", Some(value)), Ok(expected));
     }
 
@@ -148,7 +149,10 @@ mod tests {
         let error = read("2", Some(value)).unwrap_err().stop("warehouse.stock.deltas", 3, 4711);
         assert_eq!(error.code, "SINK_GOOD_TYPE");
         let record = Record { partition: 0, offset: 0, key: Some(b"2"), value: Some(value.as_bytes()) };
-        assert_eq!(Deltas::read(&record, Types { goods: GoodType::Text, ..Types::default() }).unwrap().good_id, GoodId::from_text("2").unwrap());
+        assert_eq!(
+            Deltas::read(&record, Types { goods: GoodType::Text, ..Types::default() }).unwrap().good_id,
+            GoodId::from_text("2").unwrap()
+        );
         let own = |good_type| Deltas::is_processors_own(b"#1", good_type);
         assert!(!own(GoodType::Text) && own(GoodType::Integer));
     }

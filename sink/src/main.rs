@@ -141,13 +141,7 @@ impl Shared<'_> {
         Ok(Loop::new(Parts {
             source: Source::subscribe(&settings.consumer(group_id), topic)?,
             topic: topic.to_owned(),
-            database: Database::new(
-                options,
-                settings.database_timeout,
-                settings.types,
-                shutdown.clone(),
-                condition,
-            )?,
+            database: Database::new(options, settings.database_timeout, settings.types, shutdown.clone(), condition)?,
             types: settings.types,
             announcements,
             batch_records: settings.batch_records,

@@ -10,8 +10,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use schemas::partitioner::partition_for_good;
 use schemas::GoodId;
+use schemas::partitioner::partition_for_good;
 use service::{Coded, DatabaseUrl, Secret};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnectOptions;

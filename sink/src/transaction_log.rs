@@ -85,7 +85,13 @@ impl Work for TransactionLog {
             let pcs = i64::try_from(content.pieces.unsigned_abs())
                 .map_err(|_| unreadable(format!("{} pieces are more than any row can have", content.pieces)))?;
             let operation = if content.pieces < 0 { "remove" } else { "add" };
-            Ok(Row { good_id: content.good_id, operation, pcs, scale: types.pieces, ts_ms: state.ts_ms })
+            Ok::<_, Unreadable>(Row {
+                good_id: content.good_id,
+                operation,
+                pcs,
+                scale: types.pieces,
+                ts_ms: state.ts_ms,
+            })
         });
         Ok(Change { id, partition: record.partition, row: row.transpose()? })
     }

@@ -72,7 +72,9 @@ impl Unreadable {
             Self::PiecesScale { found } => {
                 return Coded::refused(
                     "SINK_PIECES_SCALE",
-                    format!("{place}: its quantities have {found} digits behind the point, and --pieces-scale is another"),
+                    format!(
+                        "{place}: its quantities have {found} digits behind the point, and --pieces-scale is another"
+                    ),
                     "give --pieces-scale the same value as the processor's, and a target of its own",
                 );
             }

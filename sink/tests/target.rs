@@ -295,15 +295,17 @@ async fn quantities_are_written_and_held_with_every_digit() {
     let remains = texts(&mut sql, "SELECT good_id, cnt::text FROM remains.remains ORDER BY good_id").await;
     assert_eq!(remains, expected.map(|(good, text)| (good, text.to_owned())));
     let held = texts(&mut sql, "SELECT good_id, remains::text FROM remains.held_goods ORDER BY good_id").await;
-    let expected =
-        [(5, "100000000000000000000000000000000000.000"), (6, "-170141183460469231731687303715884105.728")];
+    let expected = [(5, "100000000000000000000000000000000000.000"), (6, "-170141183460469231731687303715884105.728")];
     assert_eq!(held, expected.map(|(good, text)| (good, text.to_owned())));
     // One that fits again is released, as among whole pieces.
     let mut deltas = Deltas::default();
     deltas.add(with_scale(good(5, 1, 7, 2)));
     target.apply(TOPIC, &deltas, &[Advance { partition: 3, from: at(7, 1), to: at(7, 2) }]).await.unwrap();
     assert_eq!(target.held_goods().await.unwrap(), 1);
-    assert_eq!(texts(&mut sql, "SELECT good_id, cnt::text FROM remains.remains WHERE good_id = 5").await, [(5, "0.001".into())]);
+    assert_eq!(
+        texts(&mut sql, "SELECT good_id, cnt::text FROM remains.remains WHERE good_id = 5").await,
+        [(5, "0.001".into())]
+    );
 }
 
 #[tokio::test]

@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use ::tests::client::{Connect, Sql, unique_name};
 use anyhow::{Context as _, Result, bail, ensure};
-use schemas::{GoodType, Scale, StockDelta};
 use schemas::partitioner::partition_for_good;
+use schemas::{GoodType, Scale, StockDelta};
 use serde::Serialize;
 use serde_json::{Value, json};
 

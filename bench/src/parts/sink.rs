@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use ::tests::client::{NewTopic, Sql, unique_name};
 use anyhow::{Context as _, Result, ensure};
-use schemas::{Scale, StockDelta};
 use schemas::partitioner::partition_for_good;
+use schemas::{Scale, StockDelta};
 use serde::Serialize;
 use sqlx::{Connection as _, PgConnection};
 

@@ -107,7 +107,9 @@ impl Movements {
             false
         })?;
         let state_partition = StatePartition { stage: MOVEMENTS, partition };
-        let Some((epoch, known, scale)) = found.map_err(|error| damaged(state_partition, error))? else { return Ok(()) };
+        let Some((epoch, known, scale)) = found.map_err(|error| damaged(state_partition, error))? else {
+            return Ok(());
+        };
         let place = || format!("the state of movements partition {partition}");
         if known != good_type {
             return Err(good_type_changed(&place(), known, good_type));

@@ -112,7 +112,7 @@ impl Sum {
 }
 
 const fn first_byte(scale: Scale) -> u8 {
-    VERSION | scale.digits() << SCALE_SHIFT
+    VERSION | (scale.digits() << SCALE_SHIFT)
 }
 
 #[cfg(test)]

@@ -121,8 +121,7 @@ fn wait_for_target(run: &Run<'_>, sinks: &mut [Box<dyn RunningProgram>]) -> Resu
 
 fn nothing_is_found(run: &Run<'_>) -> Result<()> {
     let job = &run.job;
-    let collector =
-        Collector::new(&job.kafka, &job.source_topic, &job.topic_prefix, job.application_id()).scale(SCALE);
+    let collector = Collector::new(&job.kafka, &job.source_topic, &job.topic_prefix, job.application_id()).scale(SCALE);
     collector.wait_settled(CAUGHT_UP_WITHIN)?;
     let mut facts = collector.collect(None)?;
     facts.read_source(&run.source)?;

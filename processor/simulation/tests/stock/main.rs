@@ -32,7 +32,8 @@ struct Stock {
 
 impl Stock {
     fn see(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
-        let delta = StockDelta::decode(key, value, self.history.scale).map_err(|error| format!("unreadable stock delta: {error:?}"))?;
+        let delta = StockDelta::decode(key, value, self.history.scale)
+            .map_err(|error| format!("unreadable stock delta: {error:?}"))?;
         let before = self.seen.get(&delta.good_id);
         let (version, remains) = before.map_or((0, 0), |before| (before.version, before.remains));
         if delta.version != version + 1 || delta.remains != remains + delta.delta {
