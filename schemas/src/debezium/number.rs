@@ -426,12 +426,11 @@ mod tests {
     /// What `units` has to say, by arithmetic with integers of any size.
     fn reference(negative: bool, digits: u64, exponent: i32, scale: Scale) -> Integer {
         let power = exponent + i32::from(scale.digits());
-        let (value, rest) = match u32::try_from(power) {
-            Ok(power) => (BigInt::from(digits) * BigInt::from(10).pow(power), BigInt::ZERO),
-            Err(_) => {
-                let divisor = BigInt::from(10).pow(power.unsigned_abs());
-                (BigInt::from(digits) / &divisor, BigInt::from(digits) % divisor)
-            }
+        let (value, rest) = if let Ok(power) = u32::try_from(power) {
+            (BigInt::from(digits) * BigInt::from(10).pow(power), BigInt::ZERO)
+        } else {
+            let divisor = BigInt::from(10).pow(power.unsigned_abs());
+            (BigInt::from(digits) / &divisor, BigInt::from(digits) % divisor)
         };
         let signed = if negative { -value } else { value };
         match i64::try_from(signed) {
