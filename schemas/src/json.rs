@@ -152,12 +152,14 @@ impl<'a> ObjectWriter<'a> {
         self
     }
 
+    #[inline]
     pub(crate) fn quantity(mut self, name: &'static str, units: impl itoa::Integer + Into<i128>, scale: Scale) -> Self {
         self.name(name);
         scale.push(self.out, units);
         self
     }
 
+    #[inline]
     pub(crate) fn quantity_or_null(
         mut self,
         name: &'static str,

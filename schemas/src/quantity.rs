@@ -55,10 +55,14 @@ impl Scale {
     }
 
     /// Appends the same text.
+    #[inline]
     pub(crate) fn push(self, out: &mut Vec<u8>, units: impl itoa::Integer + Into<i128>) {
         if self.is_whole() { json::push_integer(out, units) } else { self.push_with_point(out, units.into()) }
     }
 
+    /// Not where nearly all pieces are whole.
+    #[cold]
+    #[inline(never)]
     fn push_with_point(self, out: &mut Vec<u8>, units: i128) {
         let behind = usize::from(self.0);
         let mut buffer = itoa::Buffer::new();

@@ -171,17 +171,22 @@ impl<'a> Reader<'a> {
     }
 
     /// A quantity that fits.
+    #[inline]
     pub(crate) fn quantity<T: std::str::FromStr + TryFrom<i128>>(&mut self, scale: Scale) -> Option<T> {
         if scale.is_whole() {
             return self.number();
         }
-        let text = self.taken(|reader| {
+        scale.units(self.with_point()?)
+    }
+
+    /// A number with digits behind a point, as written.
+    fn with_point(&mut self) -> Option<&'a str> {
+        self.taken(|reader| {
             reader.at += usize::from(reader.peek()? == b'-');
             reader.digits()?;
             reader.expect(b'.')?;
             reader.digits().map(drop)
-        })?;
-        scale.units(text)
+        })
     }
 
     /// A quantity that fits, or null.

@@ -140,8 +140,8 @@ impl Columns {
     }
 
     /// How quantities are read.
-    pub(super) fn quantities(&self) -> Quantities {
-        self.quantities
+    pub(super) fn quantities(&self) -> &Quantities {
+        &self.quantities
     }
 
     /// Column of the id.

@@ -80,6 +80,11 @@ pub(super) struct Quantities {
 }
 
 impl Quantities {
+    /// Whether [`integer`] reads them, as it does nearly everywhere.
+    pub(super) fn are_whole_numbers(&self) -> bool {
+        self.scale.is_whole() && matches!(self.form, Form::AsWritten)
+    }
+
     /// Reads the raw text of a JSON value in units of the scale; `raw` is valid JSON. `exact`: it is the text of what was
     /// no JSON number but a decimal or a text, so that no double has been in between.
     pub(super) fn read(self, raw: &str, exact: bool) -> Integer {

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::number::{self, Integer, Quantities};
+use super::number::{self, Integer};
 use super::{Columns, Decoder, plain, row};
 use crate::json::json_object;
 use crate::rejection::excerpt;
@@ -418,23 +418,16 @@ impl RawRow<'_> {
     }
 
     /// The number of pieces, not negative, in units of the scale.
+    #[inline]
     fn pieces(&self, columns: &Columns) -> Result<i64, Rejection> {
         let raw = self.pcs.unwrap_or("null");
         let quantities = columns.quantities();
-        // Asked first, because nearly all are whole numbers.
-        let number = if quantities == Quantities::default() {
-            number::integer(raw)
-        } else {
-            quantities.read(raw, self.pcs_is_exact)
-        };
-        let reason = match number {
-            Integer::Value(pieces) if pieces >= 0 => return Ok(pieces),
-            Integer::Value(_) | Integer::TooSmall | Integer::Fractional { negative: true } => Reason::NegativePcs,
-            Integer::Fractional { negative: false } => Reason::FractionalPcs,
-            Integer::TooLarge => Reason::PcsOutOfRange,
-            Integer::NotANumber => Reason::PcsInvalid,
-        };
-        Err(refusal(reason, columns.pcs(), raw, &too_fine(quantities, reason, raw)))
+        let number =
+            if quantities.are_whole_numbers() { number::integer(raw) } else { quantities.read(raw, self.pcs_is_exact) };
+        match number {
+            Integer::Value(pieces) if pieces >= 0 => Ok(pieces),
+            number => Err(no_pieces(columns, raw, number)),
+        }
     }
 
     /// What the row says where at least one column is unavailable.
@@ -466,15 +459,23 @@ fn refusal(reason: Reason, column: &str, raw: &str, what: &str) -> Rejection {
     Rejection::new(reason, format!("{column} is {what}{}", excerpt(raw.as_bytes())))
 }
 
-/// Which scale a quantity would take that has more digits behind the point than the one there is.
+/// The refusal of a number that pieces cannot have.
 #[cold]
-fn too_fine(quantities: Quantities, reason: Reason, raw: &str) -> String {
-    match quantities.needed(raw) {
-        Some(digits) if reason == Reason::FractionalPcs && !quantities.scale.is_whole() => {
+fn no_pieces(columns: &Columns, raw: &str, number: Integer) -> Rejection {
+    let quantities = columns.quantities();
+    let (reason, needed) = match number {
+        Integer::Value(_) | Integer::TooSmall | Integer::Fractional { negative: true } => (Reason::NegativePcs, None),
+        Integer::Fractional { negative: false } => (Reason::FractionalPcs, quantities.needed(raw)),
+        Integer::TooLarge => (Reason::PcsOutOfRange, None),
+        Integer::NotANumber => (Reason::PcsInvalid, None),
+    };
+    let what = match needed {
+        Some(digits) if !quantities.scale.is_whole() => {
             format!("finer than --pieces-scale {}, it takes {digits}: ", quantities.scale)
         }
         _ => String::new(),
-    }
+    };
+    refusal(reason, columns.pcs(), raw, &what)
 }
 
 /// Whether pieces came.
