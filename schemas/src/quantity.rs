@@ -82,12 +82,24 @@ impl Scale {
         self.parse(text).ok()?.try_into().ok()
     }
 
-    /// Reads a field of a record, given as it is written.
+    /// Reads a field of a record, given as it is written: some JSON value.
     ///
     /// # Errors
     /// `PIECES_SCALE_CHANGED` for a quantity of another scale, `RECORD_MALFORMED` for anything else that
     /// [`push`](Self::push) does not write.
-    pub(crate) fn read<T: TryFrom<i128>>(self, record: &'static str, name: &str, text: &str) -> Result<T, DecodeError> {
+    pub(crate) fn read<T: FromStr + TryFrom<i128>>(
+        self,
+        record: &'static str,
+        name: &str,
+        text: &str,
+    ) -> Result<T, DecodeError> {
+        // Of JSON only an integer is read so; a zero with a sign is none that we write.
+        if self.is_whole()
+            && text != "-0"
+            && let Ok(units) = text.parse()
+        {
+            return Ok(units);
+        }
         let malformed = || {
             let shown = crate::rejection::excerpt(text.as_bytes());
             DecodeError::malformed(record, format!("field {name} is no quantity: {shown}"))

@@ -1,6 +1,7 @@
 //! Numbers as the connector writes them: JSON integers, or doubles (`decimal.handling.mode` = `double`).
 //!
-//! Whole ones, or quantities in units of a [`Scale`], read digit by digit. Decimals of other encodings are brought into the same text first, exactly ([`Form`]).
+//! Whole ones, or quantities in units of a [`Scale`], read digit by digit. Decimals of other encodings are brought into
+//! the same text first, exactly ([`Form`]).
 //!
 //! Works on the number's text instead of `serde_json`'s numbers: those silently turn integers beyond 64 bits into
 //! doubles and fail the whole document on `1e400`, and a sum must not depend on either.
