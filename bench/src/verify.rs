@@ -14,7 +14,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
-use schemas::StockDelta;
+use schemas::{Scale, StockDelta};
 use serde::Deserialize;
 
 use crate::events::ExpectedSums;
@@ -53,7 +53,7 @@ impl Format {
             // What the processor keeps about a partition.
             Self::StockDeltas if key.starts_with(b"#") => Ok(None),
             Self::StockDeltas => {
-                let StockDelta { good_id, remains, delta, version, .. } = StockDelta::decode(key, value)?;
+                let StockDelta { good_id, remains, delta, version, .. } = StockDelta::decode(key, value, Scale::WHOLE)?;
                 let good_id = good_id.integer().context("a good that is no integer")?;
                 Ok(Some(Shown { good_id, remains, step: Some((delta, version)) }))
             }
@@ -292,7 +292,7 @@ mod tests {
         let record = StockDelta { good_id: good_id.into(), delta, remains, transactions: 1, version, epoch: 1 };
         let (mut key, mut value) = (Vec::new(), Vec::new());
         record.encode_key(&mut key);
-        record.encode(&mut value);
+        record.encode(Scale::WHOLE, &mut value);
         (key, value)
     }
 

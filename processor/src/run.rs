@@ -79,13 +79,12 @@ pub fn run(settings: Run, kafka: &KafkaTables) -> Result<(), Coded> {
     let schemas = SchemaCache::start(&settings.schema_registry, &columns, metrics.schemas_awaited.clone())?;
     let names = topic_names(&settings)?;
     let Some(provided) = provide_topics(&settings, &properties, &operations.shutdown)? else { return Ok(()) };
-    let form = |wanted, topic: &str, schema| form(&settings, wanted, topic, schema, &operations.shutdown);
-    let goods = columns.good_type();
-    let Some(output) = form(settings.output_format, &names.deltas, schemas::delta::avro_schema(goods))? else {
-        return Ok(());
-    };
-    let changelog_schema = schemas::changelog::avro_schema(goods);
-    let Some(changelog) = form(settings.changelog_format, &names.transactions, changelog_schema)? else {
+    let form = |wanted, topic: &str, schema: &str| form(&settings, wanted, topic, schema, &operations.shutdown);
+    let (goods, scale) = (columns.good_type(), columns.pieces_scale());
+    let schema = schemas::delta::avro_schema(goods, scale);
+    let Some(output) = form(settings.output_format, &names.deltas, &schema)? else { return Ok(()) };
+    let schema = schemas::changelog::avro_schema(goods, scale);
+    let Some(changelog) = form(settings.changelog_format, &names.transactions, &schema)? else {
         return Ok(());
     };
     let topology = Arc::new(Wiring::topology(&settings.source_topic, &names, settings.accept_truncated_input));

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use schemas::debezium::{Columns, Names};
-use schemas::{GoodType, IdType};
+use schemas::debezium::{Columns, Names, PiecesType};
+use schemas::{GoodType, IdType, Scale};
 use service::Coded;
 use service::configuration::{Common, KafkaAccess, SchemaRegistry};
 
@@ -150,9 +150,15 @@ pub struct SourceTable {
     /// Column that says whether pieces came or went
     #[arg(long, default_value = "operation", value_name = "COLUMN")]
     pub operation_column: String,
-    /// Column of the number of pieces, whole and not negative
+    /// Column of the number of pieces, not negative
     #[arg(long, default_value = "pcs", value_name = "COLUMN")]
     pub pieces_column: String,
+    /// Most digits it has behind the point; sums are exact in this unit. Settled before the first start
+    #[arg(long, default_value_t = Scale::WHOLE, value_name = "N")]
+    pub pieces_scale: Scale,
+    /// How the connector writes it in plain JSON (decimal.handling.mode); a schema in a registry says it itself
+    #[arg(long, value_enum, default_value_t = Pieces::Number, value_name = "TYPE")]
+    pub pieces_type: Pieces,
     /// What stands in the operation column when pieces came
     #[arg(long, default_value = "add", value_name = "VALUE")]
     pub add_value: String,
@@ -197,8 +203,29 @@ impl From<Goods> for GoodType {
     }
 }
 
+/// Types of quantities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Pieces {
+    /// JSON numbers: integer columns, or numeric in mode double
+    Number,
+    /// Texts: numeric in mode string
+    Text,
+    /// Base64: numeric in mode precise, of the scale that --pieces-scale says, or without one
+    Decimal,
+}
+
+impl From<Pieces> for PiecesType {
+    fn from(pieces: Pieces) -> Self {
+        match pieces {
+            Pieces::Number => Self::Number,
+            Pieces::Text => Self::Text,
+            Pieces::Decimal => Self::Decimal,
+        }
+    }
+}
+
 impl SourceTable {
-    /// The names, checked.
+    /// The names, checked, and the types of goods and quantities.
     ///
     /// # Errors
     /// `SOURCE_COLUMNS_INVALID`
@@ -212,13 +239,14 @@ impl SourceTable {
             add: self.add_value.clone(),
             remove: self.remove_value.clone(),
         };
-        Columns::new(names).map(|columns| columns.with_goods(self.good_type.into())).map_err(|error| {
+        let columns = Columns::new(names).map_err(|error| {
             Coded::usage(
                 "SOURCE_COLUMNS_INVALID",
                 format!("the names of the source table's columns cannot be used: {error}"),
                 "correct --id-column (several are a key: --id-type key), --good-column, --operation-column, --pieces-column, --add-value or --remove-value",
             )
-        })
+        })?;
+        Ok(columns.with_goods(self.good_type.into()).with_pieces(self.pieces_type.into(), self.pieces_scale))
     }
 }
 

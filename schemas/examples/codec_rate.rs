@@ -5,7 +5,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use schemas::{Content, StockDelta, TransactionRecord, debezium};
+use schemas::{Content, Scale, StockDelta, TransactionRecord, debezium};
 use uuid::Uuid;
 
 const PLAIN: &str = concat!(
@@ -75,26 +75,26 @@ fn main() {
     };
     let id = Uuid::from_u128(0x78c1_4186_0000_4000_8000_0000_0000_0004);
     let mut out = Vec::with_capacity(1_000);
-    record.encode(&mut out);
+    record.encode(Scale::WHOLE, &mut out);
     let encoded = out.clone();
     rate("changelog, write key and value", 36 + encoded.len(), || {
         out.clear();
         schemas::ChangelogKey::Transaction(black_box(id).into()).encode(&mut out);
-        black_box(&record).encode(&mut out);
+        black_box(&record).encode(black_box(Scale::WHOLE), &mut out);
         black_box(&out);
     });
     rate("changelog, read", encoded.len(), || {
-        black_box(TransactionRecord::decode(black_box(&encoded)).is_ok());
+        black_box(TransactionRecord::decode(black_box(&encoded), black_box(Scale::WHOLE)).is_ok());
     });
     out.clear();
-    delta.encode(&mut out);
+    delta.encode(Scale::WHOLE, &mut out);
     rate("delta, write", out.len(), || {
         out.clear();
-        black_box(&delta).encode(&mut out);
+        black_box(&delta).encode(black_box(Scale::WHOLE), &mut out);
         black_box(&out);
     });
     let encoded = out.clone();
     rate("delta, read", encoded.len(), || {
-        black_box(StockDelta::decode(b"2", black_box(&encoded)).is_ok());
+        black_box(StockDelta::decode(b"2", black_box(&encoded), black_box(Scale::WHOLE)).is_ok());
     });
 }

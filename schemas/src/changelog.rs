@@ -8,11 +8,13 @@
 
 mod avro;
 
+use serde_json::value::RawValue;
+
 pub use self::avro::avro_schema;
 use crate::debezium::registered::payload;
 use crate::json::{self, ObjectWriter, json_object};
 use crate::reader::Reader;
-use crate::{Content, DecodeError, FORMAT, GoodId, RowId};
+use crate::{Content, DecodeError, FORMAT, GoodId, RowId, Scale};
 
 const RECORD: &str = "changelog";
 
@@ -44,7 +46,7 @@ json_object! {
     struct Wire<'a> {
         format: u64,
         good_id: Option<GoodId>,
-        pieces: Option<i64>,
+        pieces: Option<&'a RawValue>,
         generation: u64,
         streaming: bool,
         lsn: u64,
@@ -56,12 +58,12 @@ json_object! {
 }
 
 impl TransactionRecord {
-    /// Appends the record's value.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    /// Appends the record's value; pieces are in units of `scale`.
+    pub fn encode(&self, scale: Scale, out: &mut Vec<u8>) {
         let mut writer = ObjectWriter::new(out)
             .integer("format", FORMAT)
             .good_or_null("good_id", self.content.as_ref().map(|content| &content.good_id))
-            .integer_or_null("pieces", self.content.as_ref().map(|content| content.pieces))
+            .quantity_or_null("pieces", self.content.as_ref().map(|content| content.pieces), scale)
             .integer("generation", self.generation)
             .boolean("streaming", self.streaming)
             .integer("lsn", self.lsn)
@@ -76,24 +78,24 @@ impl TransactionRecord {
         writer.finish();
     }
 
-    /// Reads a record's value, in either form.
-    pub fn decode(value: &[u8]) -> Result<Self, DecodeError> {
+    /// Reads a record's value, in either form; its pieces must be of this scale.
+    pub fn decode(value: &[u8], scale: Scale) -> Result<Self, DecodeError> {
         if let Some(payload) = payload(value) {
-            return Self::decode_avro(payload);
+            return Self::decode_avro(payload, scale);
         }
-        match std::str::from_utf8(value).ok().and_then(Self::read_as_written) {
+        match std::str::from_utf8(value).ok().and_then(|text| Self::read_as_written(text, scale)) {
             Some(record) => Ok(record),
-            None => Self::decode_any(value),
+            None => Self::decode_any(value, scale),
         }
     }
 
     /// Exactly the form that [`encode`](Self::encode) writes; a restore reads millions of them.
-    fn read_as_written(text: &str) -> Option<Self> {
+    fn read_as_written(text: &str, scale: Scale) -> Option<Self> {
         let mut reader = Reader::new(text);
         reader.literal(r#"{"format":1,"good_id":"#)?;
         let good_id = reader.good_or_null()?;
         reader.literal(r#","pieces":"#)?;
-        let pieces: Option<i64> = reader.number_or_null()?;
+        let pieces: Option<i64> = reader.quantity_or_null(scale)?;
         reader.literal(r#","generation":"#)?;
         let generation = reader.number()?;
         reader.literal(r#","streaming":"#)?;
@@ -123,14 +125,16 @@ impl TransactionRecord {
     }
 
     /// Any other JSON with these fields.
-    fn decode_any(value: &[u8]) -> Result<Self, DecodeError> {
+    fn decode_any(value: &[u8], scale: Scale) -> Result<Self, DecodeError> {
         let wire: Wire<'_> = json::read(RECORD, value)?;
         json::check_format(RECORD, wire.format)?;
         json::required(RECORD, "format", wire.format)?;
         let good_id = json::required(RECORD, "good_id", wire.good_id)?;
         let pieces = json::required(RECORD, "pieces", wire.pieces)?;
         let content = match (good_id, pieces) {
-            (Some(good_id), Some(pieces)) => Some(Content { good_id, pieces }),
+            (Some(good_id), Some(pieces)) => {
+                Some(Content { good_id, pieces: scale.read(RECORD, "pieces", pieces.get())? })
+            }
             (None, None) => None,
             _ => return Err(DecodeError::malformed(RECORD, "only one of good_id and pieces is null")),
         };
@@ -211,22 +215,24 @@ mod tests {
         #[test]
         fn the_quick_way_reads_what_serde_json_reads(
             record in record(),
+            scale in crate::quantity::tests::any_scale(),
             at in any::<prop::sample::Index>(),
             byte in prop::sample::select(b"\"{},.-+019enul \\".to_vec()),
             kind in 0..3,
         ) {
+            let read = |value: &[u8]| TransactionRecord::read_as_written(std::str::from_utf8(value).unwrap(), scale);
             let mut value = Vec::new();
-            record.encode(&mut value);
-            prop_assert_eq!(TransactionRecord::read_as_written(std::str::from_utf8(&value).unwrap()), Some(record.clone()));
+            record.encode(scale, &mut value);
+            prop_assert_eq!(read(&value), Some(record.clone()));
             let at = at.index(value.len());
             match kind {
                 0 => value[at] = byte,
                 1 => _ = value.remove(at),
                 _ => value.insert(at, byte),
             }
-            let text = std::str::from_utf8(&value).unwrap();
-            if let Some(read) = TransactionRecord::read_as_written(text) {
-                prop_assert_eq!(TransactionRecord::decode_any(&value), Ok(read), "{}", text);
+            if let Some(read) = read(&value) {
+                let text = String::from_utf8_lossy(&value);
+                prop_assert_eq!(TransactionRecord::decode_any(&value, scale), Ok(read), "{}", text);
             }
         }
     }

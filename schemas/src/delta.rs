@@ -7,26 +7,24 @@
 //! key is the whole truth about the good. Carries what invariants 2 and 8 are checked by: `remains(v) =
 //! remains(v − 1) + delta(v)`, versions 1, 2, 3, …, and (epoch, version) only ever grows.
 
-use crate::avro::{Input, Malformed, write};
-use crate::debezium::registered::{framed, payload};
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use crate::avro::{Input, Malformed, own, write};
+use crate::debezium::registered::payload;
 use crate::json::{self, ObjectWriter, json_object};
 use crate::reader::Reader;
-use crate::{DecodeError, GoodId, GoodType};
+use crate::{DecodeError, GoodId, GoodType, Scale};
 
 const RECORD: &str = "delta";
-/// First field of every value in Avro, in place of the schema: without it such a value cannot be read, and asking a
-/// registry would make a restore depend on one. This one is `avro/delta.avsc`.
-const AVRO_INTEGER_GOODS: i64 = 1;
-/// And this `avro/delta-text.avsc`.
-const AVRO_TEXT_GOODS: i64 = 2;
-
-/// The Avro schema of the values, to be registered. Two and not a union: no reader of integers could read the texts, so
-/// it would be compatible with nothing, and a topic has goods of one type.
-pub const fn avro_schema(good_type: GoodType) -> &'static str {
-    match good_type {
+/// The Avro schema of the values, to be registered: `avro/delta.avsc`, or `avro/delta-text.avsc`, of the scale.
+pub fn avro_schema(good_type: GoodType, scale: Scale) -> Cow<'static, str> {
+    let of_whole_pieces = match good_type {
         GoodType::Integer => include_str!("../avro/delta.avsc"),
         GoodType::Text => include_str!("../avro/delta-text.avsc"),
-    }
+    };
+    own::schema(of_whole_pieces, good_type, scale)
 }
 
 /// A number that the Avro form has no room for: a version or an epoch beyond 63 bits.
@@ -44,9 +42,9 @@ pub struct BeyondAvro {
 pub struct StockDelta {
     /// The good.
     pub good_id: GoodId,
-    /// Change made by this version, in pieces.
+    /// Change made by this version, in units of the system's scale.
     pub delta: i128,
-    /// The sum after this version, in pieces. May be negative: the source decides, not we.
+    /// The sum after this version, in the same units. May be negative: the source decides, not we.
     pub remains: i128,
     /// Live source rows of the good after this version. Signed: a key change moves a row between partitions, and its
     /// removal may be counted before it was ever added here.
@@ -61,8 +59,8 @@ json_object! {
     struct Wire<'a> {
         format: u64,
         good_id: GoodId,
-        delta: i128,
-        remains: i128,
+        delta: &'a RawValue,
+        remains: &'a RawValue,
         transactions: i64,
         version: u64,
         epoch: u64,
@@ -75,12 +73,12 @@ impl StockDelta {
         self.good_id.with_key(|key| out.extend_from_slice(key));
     }
 
-    /// Appends the record's value.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    /// Appends the record's value; its quantities are in units of `scale`.
+    pub fn encode(&self, scale: Scale, out: &mut Vec<u8>) {
         ObjectWriter::new(out)
             .good("good_id", &self.good_id)
-            .integer("delta", self.delta)
-            .integer("remains", self.remains)
+            .quantity("delta", self.delta, scale)
+            .quantity("remains", self.remains, scale)
             .integer("transactions", self.transactions)
             .integer("version", self.version)
             .integer("epoch", self.epoch)
@@ -92,22 +90,13 @@ impl StockDelta {
     ///
     /// # Errors
     /// [`BeyondAvro`]; nothing is appended then.
-    pub fn encode_avro(&self, schema_id: u32, out: &mut Vec<u8>) -> Result<(), BeyondAvro> {
+    pub fn encode_avro(&self, schema_id: u32, scale: Scale, out: &mut Vec<u8>) -> Result<(), BeyondAvro> {
         let Self { ref good_id, delta, remains, transactions, version, epoch } = *self;
         let (Ok(avro_version), Ok(avro_epoch)) = (i64::try_from(version), i64::try_from(epoch)) else {
             return Err(BeyondAvro { version, epoch });
         };
-        framed(schema_id, out);
-        match good_id {
-            GoodId::Integer(value) => {
-                write::long(out, AVRO_INTEGER_GOODS);
-                write::long(out, *value);
-            }
-            GoodId::Text(text) => {
-                write::long(out, AVRO_TEXT_GOODS);
-                write::text(out, text);
-            }
-        }
+        own::begin(out, schema_id, good_id.good_type(), scale);
+        own::push_good(out, good_id);
         write::decimal(out, delta);
         write::decimal(out, remains);
         write::long(out, transactions);
@@ -116,16 +105,16 @@ impl StockDelta {
         Ok(())
     }
 
-    /// Reads a record in either form; `key` must be the good of the value.
-    pub fn decode(key: &[u8], value: &[u8]) -> Result<Self, DecodeError> {
+    /// Reads a record in either form; `key` must be the good of the value, and its quantities of this scale.
+    pub fn decode(key: &[u8], value: &[u8], scale: Scale) -> Result<Self, DecodeError> {
         if let Some(payload) = payload(value) {
-            let delta = Self::decode_avro(payload)?;
+            let delta = Self::decode_avro(payload, scale)?;
             crate::movement::check_good_key(RECORD, key, &delta.good_id)?;
             return Ok(delta);
         }
-        let delta = match std::str::from_utf8(value).ok().and_then(Self::read_as_written) {
+        let delta = match std::str::from_utf8(value).ok().and_then(|text| Self::read_as_written(text, scale)) {
             Some(delta) => delta,
-            None => Self::decode_any(value)?,
+            None => Self::decode_any(value, scale)?,
         };
         crate::movement::check_good_key(RECORD, key, &delta.good_id)?;
         if delta.version == 0 {
@@ -135,14 +124,14 @@ impl StockDelta {
     }
 
     /// Exactly the form that [`encode`](Self::encode) writes of integer goods; restores and the sink read millions of them.
-    fn read_as_written(text: &str) -> Option<Self> {
+    fn read_as_written(text: &str, scale: Scale) -> Option<Self> {
         let mut reader = Reader::new(text);
         reader.literal(r#"{"good_id":"#)?;
         let good_id = GoodId::Integer(reader.number()?);
         reader.literal(r#","delta":"#)?;
-        let delta = reader.number()?;
+        let delta = reader.quantity(scale)?;
         reader.literal(r#","remains":"#)?;
-        let remains = reader.number()?;
+        let remains = reader.quantity(scale)?;
         reader.literal(r#","transactions":"#)?;
         let transactions = reader.number()?;
         reader.literal(r#","version":"#)?;
@@ -154,56 +143,37 @@ impl StockDelta {
     }
 
     /// Any other JSON with these fields.
-    fn decode_any(value: &[u8]) -> Result<Self, DecodeError> {
+    fn decode_any(value: &[u8], scale: Scale) -> Result<Self, DecodeError> {
         let wire: Wire<'_> = json::read(RECORD, value)?;
         json::check_format(RECORD, wire.format)?;
+        let quantity = |name, field: Option<&RawValue>| {
+            json::required(RECORD, name, field).and_then(|raw| scale.read(RECORD, name, raw.get()))
+        };
         Ok(Self {
             good_id: json::required(RECORD, "good_id", wire.good_id)?,
-            delta: json::required(RECORD, "delta", wire.delta)?,
-            remains: json::required(RECORD, "remains", wire.remains)?,
+            delta: quantity("delta", wire.delta)?,
+            remains: quantity("remains", wire.remains)?,
             transactions: json::required(RECORD, "transactions", wire.transactions)?,
             version: json::required(RECORD, "version", wire.version)?,
             epoch: json::required(RECORD, "epoch", wire.epoch)?,
         })
     }
 
-    fn decode_avro(payload: &[u8]) -> Result<Self, DecodeError> {
-        let malformed = |Malformed(why)| DecodeError::malformed(RECORD, format!("in Avro: {why}"));
-        let mut input = Input::new(payload);
-        let format = input.long().map_err(malformed)?;
-        match format {
-            AVRO_INTEGER_GOODS => input.long().map(GoodId::Integer),
-            AVRO_TEXT_GOODS => {
-                input.text().and_then(|text| GoodId::from_text(text).map_err(|_| Malformed("a text that is no good")))
-            }
-            newer if newer > AVRO_TEXT_GOODS => {
-                let found = u64::try_from(newer).unwrap_or(u64::MAX);
-                return Err(DecodeError::FormatNewer {
-                    record: RECORD,
-                    found,
-                    supported: AVRO_TEXT_GOODS.unsigned_abs(),
-                });
-            }
-            _ => Err(Malformed("it has no format")),
-        }
-        .and_then(|good_id| Self::read_avro(good_id, &mut input))
-        .map_err(malformed)
+    fn decode_avro(payload: &[u8], scale: Scale) -> Result<Self, DecodeError> {
+        own::read(RECORD, payload, scale, Self::read_avro)
     }
 
-    fn read_avro(good_id: GoodId, input: &mut Input<'_>) -> Result<Self, Malformed> {
+    fn read_avro(good_type: GoodType, input: &mut Input<'_>) -> Result<Self, Malformed> {
         let delta = Self {
-            good_id,
-            delta: input.whole_decimal()?,
-            remains: input.whole_decimal()?,
+            good_id: own::good(good_type, input)?,
+            delta: input.units()?,
+            remains: input.units()?,
             transactions: input.long()?,
             version: u64::try_from(input.long()?).map_err(|_| Malformed("a negative version"))?,
             epoch: u64::try_from(input.long()?).map_err(|_| Malformed("a negative epoch"))?,
         };
         if delta.version == 0 {
             return Err(Malformed("version is 0, the first is 1"));
-        }
-        if input.left() != 0 {
-            return Err(Malformed("bytes are left over"));
         }
         Ok(delta)
     }
@@ -246,22 +216,24 @@ mod tests {
         #[test]
         fn the_quick_way_reads_what_serde_json_reads(
             delta in delta(),
+            scale in crate::quantity::tests::any_scale(),
             at in any::<prop::sample::Index>(),
             byte in prop::sample::select(b"\"{},.-+019enul \\".to_vec()),
             kind in 0..3,
         ) {
+            let read = |value: &[u8]| StockDelta::read_as_written(std::str::from_utf8(value).unwrap(), scale);
             let mut value = Vec::new();
-            delta.encode(&mut value);
-            prop_assert_eq!(StockDelta::read_as_written(std::str::from_utf8(&value).unwrap()), Some(delta));
+            delta.encode(scale, &mut value);
+            prop_assert_eq!(read(&value), Some(delta));
             let at = at.index(value.len());
             match kind {
                 0 => value[at] = byte,
                 1 => _ = value.remove(at),
                 _ => value.insert(at, byte),
             }
-            let text = std::str::from_utf8(&value).unwrap();
-            if let Some(read) = StockDelta::read_as_written(text) {
-                prop_assert_eq!(StockDelta::decode_any(&value), Ok(read), "{}", text);
+            if let Some(read) = read(&value) {
+                let text = String::from_utf8_lossy(&value);
+                prop_assert_eq!(StockDelta::decode_any(&value, scale), Ok(read), "{}", text);
             }
         }
     }

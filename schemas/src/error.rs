@@ -3,6 +3,8 @@
 //! Unlike a [`crate::Rejection`] these are not about the source's data: they mean that another version, or somebody
 //! else, wrote a topic that belongs to us. The reader stops; it never guesses (invariant 6).
 
+use crate::Scale;
+
 /// A record of ours that cannot be read. Each has a stable [`code`](Self::code).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -42,6 +44,19 @@ pub enum DecodeError {
         /// What was wrong.
         detail: String,
     },
+    /// Its quantities have another number of digits behind the point: the same digits would be other quantities.
+    #[error(
+        "PIECES_SCALE_CHANGED: a {record} record has quantities with {found} digits behind the point, and --pieces-scale \
+         is {wanted}; give --pieces-scale {found}"
+    )]
+    Scale {
+        /// Kind of record (`changelog`, `movement`, …).
+        record: &'static str,
+        /// The scale found.
+        found: Scale,
+        /// The scale it was to have.
+        wanted: Scale,
+    },
     /// A header that the record must carry is missing or not a decimal number.
     #[error("HEADER_MALFORMED: header {header} {detail}; find out who else writes the topic")]
     Header {
@@ -59,6 +74,7 @@ impl DecodeError {
             Self::FormatNewer { .. } => "FORMAT_NEWER",
             Self::Malformed { .. } => "RECORD_MALFORMED",
             Self::Key { .. } => "RECORD_KEY_MALFORMED",
+            Self::Scale { .. } => "PIECES_SCALE_CHANGED",
             Self::Header { .. } => "HEADER_MALFORMED",
         }
     }

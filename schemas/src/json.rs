@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::{DecodeError, FORMAT, GoodId};
+use crate::{DecodeError, FORMAT, GoodId, Scale};
 
 /// Declares a struct of optional fields read from a JSON object; see the module documentation.
 ///
@@ -149,6 +149,28 @@ impl<'a> ObjectWriter<'a> {
         self.name(name);
         match value {
             Some(value) => push_integer(self.out, value),
+            None => self.out.extend_from_slice(b"null"),
+        }
+        self
+    }
+
+    #[inline]
+    pub(crate) fn quantity(mut self, name: &'static str, units: impl itoa::Integer + Into<i128>, scale: Scale) -> Self {
+        self.name(name);
+        scale.push(self.out, units);
+        self
+    }
+
+    #[inline]
+    pub(crate) fn quantity_or_null(
+        mut self,
+        name: &'static str,
+        units: Option<impl itoa::Integer + Into<i128>>,
+        scale: Scale,
+    ) -> Self {
+        self.name(name);
+        match units {
+            Some(units) => scale.push(self.out, units),
             None => self.out.extend_from_slice(b"null"),
         }
         self

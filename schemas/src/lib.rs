@@ -12,7 +12,8 @@
 //! Layout:
 //! - [`debezium`]: record key and envelope of the input topic.
 //! - [`changelog`], [`movement`], [`delta`], [`control`], [`dead_letter`]: our own records.
-//! - [`good`]: what goods are called, in all of them; [`RowId`]: what rows are.
+//! - [`good`]: what goods are called, in all of them; [`RowId`]: what rows are; [`quantity`]: how many digits quantities
+//!   have behind the point.
 //! - [`headers`], [`topics`], [`partitioner`]: what else both programs must agree on.
 //!
 //! The Avro and JSON Schema files beside the code (`schemas/avro`, `schemas/json`) and the golden files
@@ -30,6 +31,7 @@ pub mod headers;
 mod json;
 pub mod movement;
 pub mod partitioner;
+pub mod quantity;
 mod reader;
 mod rejection;
 mod row_id;
@@ -41,6 +43,7 @@ pub use delta::StockDelta;
 pub use error::DecodeError;
 pub use good::{GoodId, GoodType, MAX_GOOD_BYTES};
 pub use movement::Movement;
+pub use quantity::Scale;
 pub use rejection::{MAX_DETAIL_BYTES, Reason, Rejection};
 pub use row_id::{IdType, MAX_ID_BYTES, RowId};
 pub use topics::Topics;
@@ -48,7 +51,7 @@ pub use topics::Topics;
 /// The newest `format` of our own JSON records that this build writes and reads.
 pub const FORMAT: u64 = 1;
 
-/// What one live source row contributes to the sums: so many pieces of one good.
+/// What one live source row contributes to the sums: so many pieces of one good, in units of the system's [`Scale`].
 ///
 /// Signed: a row of operation `add` counts up, `remove` counts down. Always the *whole* contribution of the row,
 /// never a difference.
@@ -56,6 +59,6 @@ pub const FORMAT: u64 = 1;
 pub struct Content {
     /// The good (`good_id` of the source row).
     pub good_id: GoodId,
-    /// Signed pieces: `pcs` for `add`, `-pcs` for `remove`.
+    /// Signed pieces: `pcs` for `add`, `-pcs` for `remove`; in units of the scale, 12500 for 12.5 pieces of scale 3.
     pub pieces: i64,
 }

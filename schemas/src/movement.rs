@@ -4,8 +4,10 @@
 //! Movements are differences; they are added exactly once or the sums are wrong, which is why they only ever travel
 //! inside Kafka transactions.
 
+use serde_json::value::RawValue;
+
 use crate::json::{self, ObjectWriter, json_object};
-use crate::{DecodeError, GoodId};
+use crate::{DecodeError, GoodId, Scale};
 
 const RECORD: &str = "movement";
 
@@ -14,14 +16,14 @@ const RECORD: &str = "movement";
 pub struct Movement {
     /// The good.
     pub good_id: GoodId,
-    /// Change of the sum, in pieces. Wider than a contribution: many coalesce into one movement.
+    /// Change of the sum, in units of the system's scale. Wider than a contribution: many coalesce into one movement.
     pub delta: i128,
     /// Change of the number of live source rows of the good.
     pub transactions: i64,
 }
 
 json_object! {
-    struct Wire<'a> { format: u64, good_id: GoodId, delta: i128, transactions: i64, }
+    struct Wire<'a> { format: u64, good_id: GoodId, delta: &'a RawValue, transactions: i64, }
 }
 
 impl Movement {
@@ -30,24 +32,25 @@ impl Movement {
         self.good_id.with_key(|key| out.extend_from_slice(key));
     }
 
-    /// Appends the record's value.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    /// Appends the record's value; `delta` is in units of `scale`.
+    pub fn encode(&self, scale: Scale, out: &mut Vec<u8>) {
         ObjectWriter::new(out)
             .good("good_id", &self.good_id)
-            .integer("delta", self.delta)
+            .quantity("delta", self.delta, scale)
             .integer("transactions", self.transactions)
             .finish();
     }
 
-    /// Reads a record; `key` must be the good of the value.
-    pub fn decode(key: &[u8], value: &[u8]) -> Result<Self, DecodeError> {
+    /// Reads a record; `key` must be the good of the value, and its quantity of this scale.
+    pub fn decode(key: &[u8], value: &[u8], scale: Scale) -> Result<Self, DecodeError> {
         let wire: Wire<'_> = json::read(RECORD, value)?;
         json::check_format(RECORD, wire.format)?;
         let good_id = json::required(RECORD, "good_id", wire.good_id)?;
         check_good_key(RECORD, key, &good_id)?;
+        let delta = json::required(RECORD, "delta", wire.delta)?;
         Ok(Self {
             good_id,
-            delta: json::required(RECORD, "delta", wire.delta)?,
+            delta: scale.read(RECORD, "delta", delta.get())?,
             transactions: json::required(RECORD, "transactions", wire.transactions)?,
         })
     }

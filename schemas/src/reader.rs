@@ -4,7 +4,7 @@
 //! `serde_json`, the authority. It exists because this form is what is read all day, once per event and per replayed
 //! record, and a general reader spends most of a worker's time on it.
 
-use crate::GoodId;
+use crate::{GoodId, Scale};
 
 /// Sets a field that must not have been set before.
 pub(crate) fn set<'a>(field: &mut Option<&'a str>, value: &'a str) -> Option<()> {
@@ -168,6 +168,31 @@ impl<'a> Reader<'a> {
     /// An integer that fits; `-0` is left to `serde_json`, which takes it for a fraction.
     pub(crate) fn number<T: std::str::FromStr>(&mut self) -> Option<T> {
         self.integer().filter(|text| *text != "-0")?.parse().ok()
+    }
+
+    /// A quantity that fits.
+    #[inline]
+    pub(crate) fn quantity<T: std::str::FromStr + TryFrom<i128>>(&mut self, scale: Scale) -> Option<T> {
+        if scale.is_whole() {
+            return self.number();
+        }
+        scale.units(self.with_point()?)
+    }
+
+    /// A number with digits behind a point, as written.
+    fn with_point(&mut self) -> Option<&'a str> {
+        self.taken(|reader| {
+            reader.at += usize::from(reader.peek()? == b'-');
+            reader.digits()?;
+            reader.expect(b'.')?;
+            reader.digits().map(drop)
+        })
+    }
+
+    /// A quantity that fits, or null.
+    #[allow(clippy::option_option, reason = "the outer one belongs to the reader, the inner one to the record")]
+    pub(crate) fn quantity_or_null<T: std::str::FromStr + TryFrom<i128>>(&mut self, scale: Scale) -> Option<Option<T>> {
+        if self.null() { Some(None) } else { self.quantity(scale).map(Some) }
     }
 
     /// A good, or null.

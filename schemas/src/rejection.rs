@@ -69,10 +69,10 @@ reasons! {
     PcsInvalid = "pcs-invalid", "correct the row in the source";
     /// `pcs` is below zero.
     NegativePcs = "negative-pcs", "correct the row in the source: direction belongs into operation";
-    /// `pcs` is not whole.
-    FractionalPcs = "fractional-pcs", "correct the row in the source: pieces are whole";
-    /// `pcs` does not fit 64 bits, or is a double above 2^53 whose exact value is lost.
-    PcsOutOfRange = "pcs-out-of-range", "correct the row in the source, or make the column bigint";
+    /// `pcs` has more digits behind the point than the processor was told; none, unless it was told.
+    FractionalPcs = "fractional-pcs", "correct the row in the source; if its pieces are not whole, see --pieces-scale";
+    /// `pcs` does not fit 64 bits (in units of the scale), or is a double whose exact value is lost.
+    PcsOutOfRange = "pcs-out-of-range", "correct the row in the source, or make the column bigint; for numeric, see decimal.handling.mode";
     /// A column holds `__debezium_unavailable_value`, and nothing is stored to take its value from.
     UnavailableValue = "unavailable-value", "have an incremental snapshot show the row; REPLICA IDENTITY FULL on the table prevents it";
     /// `source` lacks a usable `lsn`, `sequence` or `ts_ms`.

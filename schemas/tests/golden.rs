@@ -20,7 +20,7 @@ use common::{ID, id};
 use schemas::dead_letter::{self, Origin};
 use schemas::{
     ChangelogKey, Content, Control, GoodId, GoodType, IdType, Movement, Reason, ReceivedControl, Rejection, RowId,
-    StockDelta, TransactionRecord,
+    Scale, StockDelta, TransactionRecord,
 };
 use serde_json::Value;
 
@@ -51,6 +51,11 @@ fn assert_same(found: &[u8], golden: &[u8]) {
 /// What JSON escapes, and what it does not.
 fn text_good() -> GoodId {
     GoodId::from_text("M8 \"A2\" größe\n").unwrap()
+}
+
+/// Of the golden files whose names end in `-fraction`; all others are of whole pieces.
+fn scale_of(name: &str) -> Scale {
+    if name.ends_with("-fraction") { Scale::try_from(3).unwrap() } else { Scale::WHOLE }
 }
 
 fn live() -> TransactionRecord {
@@ -97,10 +102,12 @@ fn changelog_records_are_the_golden_bytes_both_ways() {
         outdated: false,
     };
     let text = TransactionRecord { content: Some(Content { good_id: text_good(), pieces: -15 }), ..live() };
+    let fraction = TransactionRecord { content: Some(Content { good_id: 2.into(), pieces: -50 }), ..live() };
     let integer = RowId::from_bytes(b"42", IdType::Key).unwrap();
     let several = r#"[1,"M8 \"A2\" größe\n\u001F"]"#;
     let several = RowId::from_bytes(several.as_bytes(), IdType::Key).unwrap();
     for (name, key, record) in [
+        ("changelog-fraction", id(ID), fraction),
         ("changelog-key-integer", integer, live()),
         ("changelog-key-several", several, live()),
         ("changelog-text", id(ID), text),
@@ -113,9 +120,10 @@ fn changelog_records_are_the_golden_bytes_both_ways() {
         let (golden_key, golden_value) = golden(name);
         let key = ChangelogKey::Transaction(key);
         assert_same(&written(|out| key.encode(out)), &golden_key);
-        assert_same(&written(|out| record.encode(out)), &golden_value);
+        let scale = scale_of(name);
+        assert_same(&written(|out| record.encode(scale, out)), &golden_value);
         assert_eq!(ChangelogKey::decode(&golden_key), Ok(key));
-        assert_eq!(TransactionRecord::decode(&golden_value), Ok(record));
+        assert_eq!(TransactionRecord::decode(&golden_value, scale), Ok(record));
     }
     assert_same(&written(|out| ChangelogKey::Partition.encode(out)), b"#partition");
     assert_eq!(ChangelogKey::decode(b"#partition"), Ok(ChangelogKey::Partition));
@@ -125,13 +133,14 @@ fn changelog_records_are_the_golden_bytes_both_ways() {
 fn movements_are_the_golden_bytes_both_ways() {
     for (name, record) in [
         ("movement", Movement { good_id: 2.into(), delta: -15, transactions: 1 }),
+        ("movement-fraction", Movement { good_id: 2.into(), delta: -1_250, transactions: 1 }),
         ("movement-text", Movement { good_id: text_good(), delta: -15, transactions: 1 }),
         ("movement-extremes", Movement { good_id: i64::MIN.into(), delta: i128::MIN, transactions: i64::MIN }),
     ] {
         let (key, value) = golden(name);
         assert_same(&written(|out| record.encode_key(out)), &key);
-        assert_same(&written(|out| record.encode(out)), &value);
-        assert_eq!(Movement::decode(&key, &value), Ok(record));
+        assert_same(&written(|out| record.encode(scale_of(name), out)), &value);
+        assert_eq!(Movement::decode(&key, &value, scale_of(name)), Ok(record));
     }
 }
 
@@ -154,11 +163,15 @@ fn stock_deltas_are_the_golden_bytes_both_ways() {
         epoch: u64::MAX,
     };
     let text = StockDelta { good_id: text_good(), ..delta };
-    for (name, record) in [("delta", delta), ("delta-extremes", extremes), ("delta-text", text)] {
+    let fraction = StockDelta { delta: -1_250, remains: 12_500, ..delta.clone() };
+    for (name, record) in
+        [("delta", delta), ("delta-fraction", fraction), ("delta-extremes", extremes), ("delta-text", text)]
+    {
         let (key, value) = golden(name);
+        let scale = scale_of(name);
         assert_same(&written(|out| record.encode_key(out)), &key);
-        assert_same(&written(|out| record.encode(out)), &value);
-        assert_eq!(StockDelta::decode(&key, &value).as_ref(), Ok(&record));
+        assert_same(&written(|out| record.encode(scale, out)), &value);
+        assert_eq!(StockDelta::decode(&key, &value, scale).as_ref(), Ok(&record));
         assert_eq!(StockDelta::decode_key(&key, record.good_id.good_type()), Ok(record.good_id));
     }
 }
@@ -184,8 +197,8 @@ fn golden_bytes(name: &str) -> (Vec<u8>, Vec<u8>) {
     (file["key"].as_str().unwrap().as_bytes().to_vec(), unhex(file["value_hex"].as_str().unwrap()))
 }
 
-/// A stock delta of the Avro library as one of ours.
-fn delta_from_library(fields: &BTreeMap<String, Avro>) -> StockDelta {
+/// A stock delta of the Avro library as one of ours, of this scale.
+fn delta_from_library(fields: &BTreeMap<String, Avro>, scale: Scale) -> StockDelta {
     let long = |name: &str| if let Avro::Long(value) = fields[name] { value } else { panic!("{name}") };
     let decimal = |name: &str| {
         let Avro::Decimal(value) = &fields[name] else { panic!("{name}") };
@@ -196,7 +209,7 @@ fn delta_from_library(fields: &BTreeMap<String, Avro>) -> StockDelta {
         Avro::String(text) => (2, GoodId::from_text(text).unwrap()),
         other => panic!("{other:?}"),
     };
-    assert_eq!(fields["format"], Avro::Int(format));
+    assert_eq!(fields["format"], Avro::Int(format + 2 * i32::from(scale.digits())));
     StockDelta {
         good_id,
         delta: decimal("delta"),
@@ -230,22 +243,59 @@ fn stock_deltas_in_avro_are_the_golden_bytes_both_ways_and_what_the_schema_says(
         epoch: largest,
     };
     let text = StockDelta { good_id: text_good(), ..delta };
+    let fraction = StockDelta { delta: -1_250, remains: 12_500, ..delta.clone() };
     let beyond = StockDelta { epoch: largest + 1, ..delta.clone() };
-    for (name, record, id) in
-        [("delta-avro", delta, 7), ("delta-avro-extremes", extremes, u32::MAX), ("delta-avro-text", text, 7)]
-    {
+    for (name, record, id) in [
+        ("delta-avro", delta, 7),
+        ("delta-avro-extremes", extremes, u32::MAX),
+        ("delta-avro-text", text.clone(), 7),
+        ("delta-avro-fraction", fraction, 7),
+        ("delta-avro-text-fraction", text, 7),
+    ] {
+        let scale = scale_of(name);
         let (key, value) = golden_bytes(name);
-        let found = written(|out| record.encode_avro(id, out).unwrap());
+        let found = written(|out| record.encode_avro(id, scale, out).unwrap());
         assert_eq!(found, value, "{name}");
-        assert_eq!(StockDelta::decode(&key, &value).as_ref(), Ok(&record));
-        let schema = schemas::delta::avro_schema(record.good_id.good_type());
-        assert_eq!(delta_from_library(&through_library(schema, &value[5..])), record, "{name}");
+        assert_eq!(StockDelta::decode(&key, &value, scale).as_ref(), Ok(&record));
+        let schema = schemas::delta::avro_schema(record.good_id.good_type(), scale);
+        assert_eq!(delta_from_library(&through_library(&schema, &value[5..]), scale), record, "{name}");
     }
     let mut nothing = Vec::new();
-    assert!(beyond.encode_avro(1, &mut nothing).is_err() && nothing.is_empty());
+    assert!(beyond.encode_avro(1, Scale::WHOLE, &mut nothing).is_err() && nothing.is_empty());
 }
 
-/// A changelog record of the Avro library as one of ours.
+/// The schema of a scale is that of whole pieces with the scale and the format in their places, and nothing else.
+#[test]
+fn the_avro_schema_of_every_scale_says_it_and_its_format() {
+    for (good_type, suffix) in [(GoodType::Integer, ""), (GoodType::Text, "-text")] {
+        for digits in 0..=Scale::MAX.digits() {
+            let scale = Scale::try_from(digits).unwrap();
+            let same = |schema: &str, expected: &Value| {
+                assert_eq!(serde_json::from_str::<Value>(schema).unwrap(), *expected, "{suffix} {digits}");
+            };
+            let expected = |name: &str| {
+                let mut expected = file(&format!("avro/{name}{suffix}.avsc"));
+                let format = expected["fields"][0]["default"].as_u64().unwrap() + 2 * u64::from(digits);
+                expected["fields"][0]["default"] = format.into();
+                expected
+            };
+            let mut delta = expected("delta");
+            for field in [2, 3] {
+                delta["fields"][field]["type"]["scale"] = digits.into();
+            }
+            same(&schemas::delta::avro_schema(good_type, scale), &delta);
+            let mut changelog = expected("changelog");
+            if digits > 0 {
+                changelog["fields"][2]["type"][1] = serde_json::json!(
+                    {"type": "bytes", "logicalType": "decimal", "precision": 19, "scale": digits}
+                );
+            }
+            same(&schemas::changelog::avro_schema(good_type, scale), &changelog);
+        }
+    }
+}
+
+/// A changelog record of the Avro library as one of ours: pieces that are not whole are decimals there.
 fn changelog_from_library(fields: &BTreeMap<String, Avro>) -> TransactionRecord {
     let inner = |name: &str| match &fields[name] {
         Avro::Union(_, inner) => (**inner).clone(),
@@ -253,6 +303,7 @@ fn changelog_from_library(fields: &BTreeMap<String, Avro>) -> TransactionRecord 
     };
     let long = |name: &str| match inner(name) {
         Avro::Long(value) => Some(value),
+        Avro::Decimal(value) => Some(i64::try_from(num_bigint::BigInt::from(value)).unwrap()),
         Avro::Null => None,
         other => panic!("{name}: {other:?}"),
     };
@@ -291,24 +342,31 @@ fn changelog_records_in_avro_are_the_golden_bytes_both_ways_and_what_the_schemas
         outdated: true,
     };
     let text = TransactionRecord { content: Some(Content { good_id: text_good(), pieces: -15 }), ..live() };
+    let fraction = TransactionRecord { content: Some(Content { good_id: 2.into(), pieces: -50 }), ..live() };
+    let most = Content { good_id: text_good(), pieces: i64::MAX };
     for (name, goods, record) in [
+        ("changelog-avro-fraction", GoodType::Integer, fraction),
+        ("changelog-avro-deleted-fraction", GoodType::Integer, deleted.clone()),
+        ("changelog-avro-text-fraction", GoodType::Text, TransactionRecord { content: Some(most), ..live() }),
         ("changelog-avro", GoodType::Integer, live()),
         ("changelog-avro-deleted", GoodType::Integer, deleted.clone()),
         ("changelog-avro-extremes", GoodType::Integer, extremes),
         ("changelog-avro-text", GoodType::Text, text),
         ("changelog-avro-text-deleted", GoodType::Text, deleted),
     ] {
+        let scale = scale_of(name);
         let (_, value) = golden_bytes(name);
-        let found = written(|out| record.encode_avro(goods, 7, out));
+        let found = written(|out| record.encode_avro(goods, scale, 7, out));
         assert_eq!(found, value, "{name}");
-        assert_eq!(TransactionRecord::decode(&value).as_ref(), Ok(&record), "{name}");
-        let fields = through_library(schemas::changelog::avro_schema(goods), &value[5..]);
+        assert_eq!(TransactionRecord::decode(&value, scale).as_ref(), Ok(&record), "{name}");
+        let fields = through_library(&schemas::changelog::avro_schema(goods, scale), &value[5..]);
         assert_eq!(changelog_from_library(&fields), record, "{name}");
-        assert_eq!(fields["format"], Avro::Int(if goods == GoodType::Integer { 1 } else { 2 }));
+        let format = if goods == GoodType::Integer { 1 } else { 2 };
+        assert_eq!(fields["format"], Avro::Int(format + 2 * i32::from(scale.digits())));
     }
     let beyond = TransactionRecord { lsn: largest + 1, ..live() };
-    let json = written(|out| beyond.encode_avro(GoodType::Integer, 7, out));
-    assert_same(&json, &written(|out| beyond.encode(out)));
+    let json = written(|out| beyond.encode_avro(GoodType::Integer, Scale::WHOLE, 7, out));
+    assert_same(&json, &written(|out| beyond.encode(Scale::WHOLE, out)));
 }
 
 fn controls() -> [Control; 5] {
@@ -377,14 +435,14 @@ fn fields(values: &[Vec<u8>]) -> (Vec<String>, BTreeSet<String>) {
 fn the_avro_and_json_schemas_have_the_fields_that_the_code_writes() {
     let values = |names: &[&str]| names.iter().map(|name| golden(name).1).collect::<Vec<_>>();
     for (name, values) in [
-        ("changelog", values(&["changelog-extremes", "changelog-outdated", "changelog-deleted"])),
+        ("changelog", values(&["changelog-extremes", "changelog-fraction", "changelog-outdated", "changelog-deleted"])),
         (
             "changelog-text",
             values(&["changelog-extremes", "changelog-text", "changelog-outdated", "changelog-deleted"]),
         ),
-        ("movement", values(&["movement"])),
+        ("movement", values(&["movement", "movement-fraction"])),
         ("movement-text", values(&["movement-text"])),
-        ("delta", values(&["delta"])),
+        ("delta", values(&["delta", "delta-fraction"])),
         ("delta-text", values(&["delta-text"])),
         ("control", controls().iter().map(|control| written(|out| control.encode(out))).collect()),
     ] {
@@ -468,14 +526,13 @@ fn every_golden_record_is_read_with_a_field_more_as_a_later_program_may_write_it
             let record = file(&format!("golden/v{version}/{name}.json"));
             let (key, value) = (record["key"].as_str().unwrap(), record["value"].as_str().unwrap());
             let later = value.replacen('{', r#"{"of_a_later_program":{"nested":[1,"two",null]},"#, 1);
+            let (key, scale) = (key.as_bytes(), scale_of(&name));
             let read = |value: &str| match name.split('-').next() {
-                Some("changelog") => TransactionRecord::decode(value.as_bytes()).map(|record| format!("{record:?}")),
-                Some("movement") => {
-                    Movement::decode(key.as_bytes(), value.as_bytes()).map(|record| format!("{record:?}"))
+                Some("changelog") => {
+                    TransactionRecord::decode(value.as_bytes(), scale).map(|record| format!("{record:?}"))
                 }
-                Some("delta") => {
-                    StockDelta::decode(key.as_bytes(), value.as_bytes()).map(|record| format!("{record:?}"))
-                }
+                Some("movement") => Movement::decode(key, value.as_bytes(), scale).map(|record| format!("{record:?}")),
+                Some("delta") => StockDelta::decode(key, value.as_bytes(), scale).map(|record| format!("{record:?}")),
                 Some("control") => Control::decode(value.as_bytes()).map(|record| format!("{record:?}")),
                 other => panic!("{other:?} records are read by no test"),
             };

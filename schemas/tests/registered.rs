@@ -16,7 +16,7 @@ use common::LIMIT;
 use proptest::prelude::*;
 use schemas::debezium::UnusableSchema;
 use schemas::debezium::{self, Change, Record, WriterSchema};
-use schemas::{Content, Reason};
+use schemas::{Content, Reason, Scale};
 use serde_json::{Value, json};
 
 /// Key and value of a captured record.
@@ -55,7 +55,15 @@ impl Capture {
 }
 
 fn decode(schemas: &BTreeMap<u32, Arc<WriterSchema>>, key: &[u8], value: Option<&[u8]>) -> Record {
-    debezium::Decoder::new(LIMIT).decode_registered(Some(key), value, |id| schemas.get(&id).cloned().ok_or(id)).unwrap()
+    decode_with(0, schemas, key, value)
+}
+
+/// The same with quantities of so many digits behind the point.
+fn decode_with(digits: u8, schemas: &BTreeMap<u32, Arc<WriterSchema>>, key: &[u8], value: Option<&[u8]>) -> Record {
+    let scale = Scale::try_from(digits).unwrap();
+    let columns = debezium::Columns::default().with_pieces(debezium::PiecesType::default(), scale);
+    let decoder = debezium::Decoder { columns, ..debezium::Decoder::new(LIMIT) };
+    decoder.decode_registered(Some(key), value, |id| schemas.get(&id).cloned().ok_or(id)).unwrap()
 }
 
 /// The bytes behind a schema id.
@@ -110,6 +118,22 @@ fn what_the_avro_converter_wrote_is_read() {
             format!("avd.orders.dec: Read Last {}", added(5)),
             format!("avd.orders.dec: Update Streaming {fractional}"),
         ]
+    );
+}
+
+/// As decimals and as doubles, of a column of `numeric(10,2)`.
+#[test]
+fn what_the_avro_converter_wrote_is_read_with_its_digits() {
+    let capture = capture();
+    let schemas = capture.schemas();
+    let mut seen = Vec::new();
+    for (topic, key, value) in capture.records.iter().filter(|(topic, ..)| topic.ends_with("orders.dec")) {
+        let record = decode_with(2, &schemas, key, value.as_deref());
+        seen.push((topic.as_str(), content(&record).unwrap().pieces));
+    }
+    assert_eq!(
+        seen,
+        [("av.orders.dec", 500), ("av.orders.dec", 625), ("avd.orders.dec", 500), ("avd.orders.dec", 625)]
     );
 }
 
@@ -209,11 +233,15 @@ fn around_pcs() -> (Vec<u8>, Vec<u8>) {
 }
 
 fn read_pcs(pcs_type: &Value, pcs: &[u8]) -> Result<Content, Reason> {
+    read_pcs_with(0, pcs_type, pcs)
+}
+
+fn read_pcs_with(digits: u8, pcs_type: &Value, pcs: &[u8]) -> Result<Content, Reason> {
     let schema = WriterSchema::avro(&envelope_schema(pcs_type), &[]).unwrap();
     let (before, after) = around_pcs();
     let value = framed(1, &[&before[..], pcs, &after].concat());
     let key = format!(r#"{{"id":"{}"}}"#, common::ID);
-    content(&decode(&BTreeMap::from([(1, Arc::new(schema))]), key.as_bytes(), Some(&value)))
+    content(&decode_with(digits, &BTreeMap::from([(1, Arc::new(schema))]), key.as_bytes(), Some(&value)))
 }
 
 #[test]
@@ -251,6 +279,36 @@ fn counts_are_read_from_every_type_a_converter_writes_them_in() {
         (variable, vec![2, 2, 50], pieces(5)),
     ] {
         assert_eq!(read_pcs(&pcs_type, &bytes), expected, "{pcs_type} {bytes:?}");
+    }
+}
+
+#[test]
+fn quantities_with_digits_are_exact_in_every_type_and_doubles_only_as_far_as_they_are() {
+    let pieces = |pieces| Ok(Content { good_id: 7.into(), pieces });
+    let decimal = json!({"type": "bytes", "logicalType": "decimal", "precision": 60, "scale": 3});
+    let variable = json!({"type": "record", "name": "VariableScaleDecimal", "fields": [
+        {"name": "scale", "type": "int"}, {"name": "value", "type": "bytes"}]});
+    let double = |value: f64| value.to_le_bytes().to_vec();
+    let text = |text: &str| [&[u8::try_from(2 * text.len()).unwrap()], text.as_bytes()].concat();
+    let max = [&[16][..], &i64::MAX.to_be_bytes()].concat();
+    let too_large = Err(Reason::PcsOutOfRange);
+    for (pcs_type, bytes, expected) in [
+        (json!("long"), vec![10], pieces(5_000)),
+        (json!("double"), double(12.5), pieces(12_500)),
+        (json!("double"), double(1e-3), pieces(1)),
+        (json!("double"), double(999_999_999_999.999), pieces(999_999_999_999_999)),
+        (json!("double"), double(1e12), too_large.clone()),
+        (json!("double"), double(1e-4), Err(Reason::FractionalPcs)),
+        (json!("string"), text("1000000000000.001"), pieces(1_000_000_000_000_001)),
+        (json!("string"), text("0.0010"), pieces(1)),
+        (json!("string"), text("0.0011"), Err(Reason::FractionalPcs)),
+        (decimal.clone(), max.clone(), pieces(i64::MAX)),
+        (decimal, [&[18, 1][..], &max[1..]].concat(), too_large.clone()),
+        (variable.clone(), [&[6][..], &max].concat(), pieces(i64::MAX)),
+        (variable.clone(), [&[4][..], &max].concat(), too_large),
+        (variable, vec![8, 2, 5], Err(Reason::FractionalPcs)),
+    ] {
+        assert_eq!(read_pcs_with(3, &pcs_type, &bytes), expected, "{pcs_type} {bytes:?}");
     }
 }
 

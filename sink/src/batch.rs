@@ -5,17 +5,20 @@
 
 use std::collections::BTreeMap;
 
-use schemas::{GoodId, StockDelta};
+use schemas::{GoodId, Scale, StockDelta};
 
 use crate::goods::Goods;
+use crate::quantities::Quantities;
 
 /// One version of a good, with epoch and version in the target's integer type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remains {
     /// The good.
     pub good_id: GoodId,
-    /// Pieces that remain; may exceed what the target can hold.
+    /// Pieces that remain, in units of the scale; may exceed what the target can hold.
     pub remains: i128,
+    /// That scale, the same of all goods.
+    pub scale: Scale,
     /// Epoch of the output, ms since 1970.
     pub epoch: i64,
     /// Version of the good within the epoch.
@@ -23,18 +26,19 @@ pub struct Remains {
 }
 
 impl Remains {
-    /// Takes from a stock delta what the target keeps.
+    /// Takes from a stock delta, whose quantities are of this scale, what the target keeps.
     ///
     /// # Errors
     /// A text that names the field, when epoch or version exceed a signed 64-bit integer: no clock and no counter
     /// gets there, so another writer did.
-    pub fn from_delta(delta: StockDelta) -> Result<Self, String> {
+    pub fn from_delta(delta: StockDelta, scale: Scale) -> Result<Self, String> {
         let fit = |name: &str, value: u64| {
             i64::try_from(value).map_err(|_| format!("its {name} {value} is larger than any that can be"))
         };
         Ok(Self {
             good_id: delta.good_id,
             remains: delta.remains,
+            scale,
             epoch: fit("epoch", delta.epoch)?,
             version: fit("version", delta.version)?,
         })
@@ -57,7 +61,7 @@ pub struct Rows {
     /// The goods.
     pub good_ids: Goods,
     /// Their remains.
-    pub counts: Vec<i64>,
+    pub counts: Quantities,
     /// Their epochs.
     pub epochs: Vec<i64>,
     /// Their versions.
@@ -74,16 +78,17 @@ impl Batch {
         }
     }
 
-    /// What can be written, and the goods that must be held back because their remains do not fit 64 bits.
+    /// What can be written, and the goods that must be held back because their remains do not fit the column.
     pub fn rows(&self) -> (Rows, Vec<Remains>) {
-        let (mut rows, mut held) = (Rows::default(), Vec::new());
+        let scale = self.goods.values().next().map(|remains| remains.scale).unwrap_or_default();
+        let mut rows = Rows { counts: Quantities::new(scale), ..Rows::default() };
+        let mut held = Vec::new();
         for remains in self.goods.values() {
-            let Ok(count) = i64::try_from(remains.remains) else {
+            if !rows.counts.push(remains.remains) {
                 held.push(remains.clone());
                 continue;
-            };
+            }
             rows.good_ids.0.push(remains.good_id.clone());
-            rows.counts.push(count);
             rows.epochs.push(remains.epoch);
             rows.versions.push(remains.version);
         }
@@ -96,7 +101,7 @@ mod tests {
     use super::*;
 
     fn remains(good_id: i64, remains: i128, epoch: i64, version: i64) -> Remains {
-        Remains { good_id: good_id.into(), remains, epoch, version }
+        Remains { good_id: good_id.into(), remains, scale: Scale::WHOLE, epoch, version }
     }
 
     #[test]
@@ -108,7 +113,7 @@ mod tests {
                 batch.add(versions[index].clone());
             }
             let (rows, held) = batch.rows();
-            assert_eq!((rows.counts, rows.epochs, rows.versions), (vec![7], vec![6], vec![1]));
+            assert_eq!((rows.counts, rows.epochs, rows.versions), (Quantities::Whole(vec![7]), vec![6], vec![1]));
             assert!(held.is_empty());
         }
     }
@@ -138,6 +143,6 @@ mod tests {
     fn an_epoch_or_version_beyond_the_column_is_refused_by_name() {
         let delta =
             StockDelta { good_id: 1.into(), delta: 1, remains: 1, transactions: 1, version: 1, epoch: u64::MAX };
-        assert!(Remains::from_delta(delta).unwrap_err().contains("epoch"));
+        assert!(Remains::from_delta(delta, Scale::WHOLE).unwrap_err().contains("epoch"));
     }
 }

@@ -59,7 +59,7 @@ pub struct Running<T>(JoinHandle<Result<Finished<T>, Failure>>);
 pub type Finished<T> = (Box<Target>, Result<T, Failure>);
 
 impl Database {
-    /// Not connected yet; `step` bounds every operation, and goods and ids there are of these types.
+    /// Not connected yet; `step` bounds every operation, and what is there is of these types.
     ///
     /// # Errors
     /// `DATABASE_RUNTIME` when no runtime can be had.

@@ -17,7 +17,10 @@ pub struct Deltas(Batch);
 /// Ordered by good, so that two sinks lock rows in the same order; rejected: `COPY` into a temporary table and a
 /// merge, two more round trips for no gain below some 10,000 rows. A good that fits again is not held any more: in
 /// the same statement, so that the columns are sent once, and not looked for while nothing is held, as nearly always.
-const UPSERT: &str = "WITH released AS (
+macro_rules! upsert {
+    ($counts:literal) => {
+        concat!(
+            "WITH released AS (
     DELETE FROM remains.held_goods AS held
     USING UNNEST($1, $3::bigint[], $4::bigint[]) AS new (good_id, epoch, version)
     WHERE held.good_id = new.good_id AND (held.epoch, held.version) <= (new.epoch, new.version)
@@ -25,11 +28,19 @@ const UPSERT: &str = "WITH released AS (
 )
 INSERT INTO remains.remains AS kept (good_id, cnt, epoch, version, updated_at)
 SELECT good_id, cnt, epoch, version, now()
-FROM UNNEST($1, $2::bigint[], $3::bigint[], $4::bigint[]) AS new (good_id, cnt, epoch, version)
+FROM UNNEST($1, $2::",
+            $counts,
+            ", $3::bigint[], $4::bigint[]) AS new (good_id, cnt, epoch, version)
 ORDER BY good_id
 ON CONFLICT (good_id) DO UPDATE
 SET cnt = excluded.cnt, epoch = excluded.epoch, version = excluded.version, updated_at = excluded.updated_at
-WHERE (kept.epoch, kept.version) < (excluded.epoch, excluded.version)";
+WHERE (kept.epoch, kept.version) < (excluded.epoch, excluded.version)"
+        )
+    };
+}
+
+const UPSERT: &str = upsert!("bigint[]");
+const UPSERT_EXACT: &str = upsert!("text[]::numeric[]");
 
 /// Not held when the target already has a newer version that fits: a replay passes this point again.
 const HOLD: &str = "INSERT INTO remains.held_goods AS kept (good_id, remains, epoch, version)
@@ -59,10 +70,9 @@ impl Work for Deltas {
                 detail: "a stock delta has a key and a value, this record lacks one".to_owned(),
             });
         };
-        let delta =
-            StockDelta::decode(key, value).map_err(|error| Unreadable::Malformed { detail: error.to_string() })?;
+        let delta = StockDelta::decode(key, value, types.pieces)?;
         check_type(&delta.good_id, types.goods)?;
-        Remains::from_delta(delta).map_err(|detail| Unreadable::Malformed { detail })
+        Remains::from_delta(delta, types.pieces).map_err(|detail| Unreadable::Malformed { detail })
     }
 
     fn epoch(item: &Remains) -> Option<i64> {
@@ -92,7 +102,7 @@ impl Work for Deltas {
 }
 
 async fn upsert(connection: &mut PgConnection, rows: &Rows) -> Result<u64, sqlx::Error> {
-    let upserted = sqlx::query(UPSERT)
+    let upserted = sqlx::query(rows.counts.either(UPSERT, UPSERT_EXACT))
         .bind(&rows.good_ids)
         .bind(&rows.counts)
         .bind(&rows.epochs)
@@ -106,7 +116,7 @@ async fn hold(connection: &mut PgConnection, held: &[Remains]) -> Result<Vec<Goo
     let column = |value: fn(&Remains) -> i64| held.iter().map(value).collect::<Vec<i64>>();
     let returned: Vec<Good> = sqlx::query_scalar(HOLD)
         .bind(Goods(held.iter().map(|good| good.good_id.clone()).collect()))
-        .bind(held.iter().map(|good| good.remains.to_string()).collect::<Vec<String>>())
+        .bind(held.iter().map(|good| good.scale.text(good.remains)).collect::<Vec<String>>())
         .bind(column(|good| good.epoch))
         .bind(column(|good| good.version))
         .fetch_all(connection)
@@ -116,6 +126,8 @@ async fn hold(connection: &mut PgConnection, held: &[Remains]) -> Result<Vec<Goo
 
 #[cfg(test)]
 mod tests {
+    use schemas::Scale;
+
     use super::*;
 
     fn read(key: &str, value: Option<&str>) -> Result<Remains, Unreadable> {
@@ -126,7 +138,8 @@ mod tests {
     #[test]
     fn a_stock_delta_is_read() {
         let value = r#"{"good_id":2,"delta":-15,"remains":15,"transactions":2,"version":2,"epoch":1795333787103}"#;
-        let expected = Remains { good_id: 2.into(), remains: 15, epoch: 1_795_333_787_103, version: 2 };
+        let expected =
+            Remains { good_id: 2.into(), remains: 15, scale: Scale::WHOLE, epoch: 1_795_333_787_103, version: 2 };
         assert_eq!(read("2", Some(value)), Ok(expected));
     }
 
@@ -136,10 +149,20 @@ mod tests {
         let error = read("2", Some(value)).unwrap_err().stop("warehouse.stock.deltas", 3, 4711);
         assert_eq!(error.code, "SINK_GOOD_TYPE");
         let record = Record { partition: 0, offset: 0, key: Some(b"2"), value: Some(value.as_bytes()) };
-        let of = |goods| Types { goods, ids: None };
+        let of = |goods| Types { goods, ..Types::default() };
         assert_eq!(Deltas::read(&record, of(GoodType::Text)).unwrap().good_id, GoodId::from_text("2").unwrap());
         let own = |good_type| Deltas::is_processors_own(b"#1", of(good_type));
         assert!(!own(GoodType::Text) && own(GoodType::Integer));
+    }
+
+    #[test]
+    fn quantities_of_another_scale_stop_the_sink_with_their_own_code() {
+        let value = r#"{"good_id":2,"delta":-1.250,"remains":12.500,"transactions":1,"version":1,"epoch":1}"#;
+        let error = read("2", Some(value)).unwrap_err().stop("warehouse.stock.deltas", 3, 4711);
+        assert_eq!(error.code, "SINK_PIECES_SCALE");
+        let record = Record { partition: 0, offset: 0, key: Some(b"2"), value: Some(value.as_bytes()) };
+        let pieces = Scale::try_from(3).unwrap();
+        assert_eq!(Deltas::read(&record, Types { pieces, ..Types::default() }).unwrap().remains, 12_500);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use sqlx::encode::IsNull;
 use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, PgValueRef, Postgres};
 use sqlx::{Decode, Encode, PgConnection, Type, ValueRef as _};
 
-use crate::column::Column;
+use crate::columns::{self, Column};
 use crate::postgres::Failure;
 
 type Text = str;
@@ -76,16 +76,14 @@ impl Encode<'_, Postgres> for Goods {
 /// # Errors
 /// `SINK_GOOD_TYPE` when there are goods of the other type.
 pub(crate) async fn settle(connection: &mut PgConnection, good_type: GoodType) -> Result<(), Failure> {
-    let tables = &["remains", "held_goods", "transaction_log"];
-    let column = Column { name: "good_id", tables, wanted: column_type(good_type) };
-    column.settle(connection, |found| mismatch(found, good_type)).await
-}
-
-const fn column_type(good_type: GoodType) -> &'static str {
-    match good_type {
-        GoodType::Integer => "bigint",
-        GoodType::Text => "text",
-    }
+    let (wanted, collation) = match good_type {
+        GoodType::Integer => ("bigint", ""),
+        GoodType::Text => ("text", columns::BYTES),
+    };
+    let column = |table| Column { table, name: "good_id", wanted: wanted.to_owned(), collation };
+    let columns = ["remains", "held_goods", "transaction_log"].map(column);
+    let refuse = |found: &str| mismatch(found, good_type);
+    columns::settle(connection, &columns, |column, found| found == column.wanted, refuse).await
 }
 
 fn mismatch(found: &str, good_type: GoodType) -> Coded {

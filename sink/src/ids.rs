@@ -9,7 +9,7 @@ use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, Postgres};
 use sqlx::{Encode, PgConnection, Type};
 use uuid::Uuid;
 
-use crate::column::Column;
+use crate::columns::{self, Column};
 use crate::postgres::Failure;
 
 /// Ids of one type, as a parameter: `uuid[]` or `text[]`. Statements must not cast it, and none may be executed without
@@ -53,12 +53,13 @@ impl Encode<'_, Postgres> for Ids {
 /// # Errors
 /// `SINK_ID_TYPE` when there are ids of the other type.
 pub(crate) async fn settle(connection: &mut PgConnection, id_type: IdType) -> Result<(), Failure> {
-    let wanted = match id_type {
-        IdType::Uuid => "uuid",
-        IdType::Key => "text",
+    let (wanted, collation) = match id_type {
+        IdType::Uuid => ("uuid", ""),
+        IdType::Key => ("text", columns::BYTES),
     };
-    let column = Column { name: "id", tables: &["transaction_log"], wanted };
-    column.settle(connection, |found| mismatch(found, id_type)).await
+    let column = Column { table: "transaction_log", name: "id", wanted: wanted.to_owned(), collation };
+    let refuse = |found: &str| mismatch(found, id_type);
+    columns::settle(connection, &[column], |column, found| found == column.wanted, refuse).await
 }
 
 fn mismatch(found: &str, id_type: IdType) -> Coded {

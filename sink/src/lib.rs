@@ -13,7 +13,7 @@
 //! the target, in the same transaction as the rows; 6, what contradicts both stops it with a code.
 
 pub mod batch;
-mod column;
+mod columns;
 pub mod completion;
 pub mod database;
 pub mod deltas;
@@ -23,6 +23,7 @@ pub mod kafka;
 pub mod metrics;
 pub mod position;
 pub mod postgres;
+pub mod quantities;
 pub mod run;
 pub mod settings;
 pub mod transaction_log;

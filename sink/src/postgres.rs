@@ -20,6 +20,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection};
 use crate::goods::{self, Good, Goods};
 use crate::ids;
 use crate::position::Progress;
+use crate::quantities;
 use crate::work::{Types, Work, Written};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -93,7 +94,8 @@ impl Target {
     ///
     /// # Errors
     /// [`Failure::Refused`] with `SINK_TARGET_NEWER` when a newer sink has changed the schema, with `SINK_GOOD_TYPE` when
-    /// there are goods of another type, with `SINK_ID_TYPE` when there are ids of another type.
+    /// there are goods of another type, with `SINK_ID_TYPE` when there are ids of another type, with `SINK_PIECES_SCALE`
+    /// when there are quantities of another scale.
     pub async fn connect(options: &PgConnectOptions, step: Duration, types: Types) -> Result<Self, Failure> {
         let mut connection = PgConnection::connect_with(options).await?;
         // A sink that vanished must not keep rows locked for the next one.
@@ -113,6 +115,7 @@ impl Target {
         if let Some(id_type) = types.ids {
             ids::settle(&mut connection, id_type).await?;
         }
+        quantities::settle(&mut connection, types.pieces).await?;
         Ok(Self { connection })
     }
 

@@ -48,7 +48,7 @@ pub struct Parts {
     pub topic: String,
     /// The target.
     pub database: Database,
-    /// What its goods and ids are.
+    /// What its goods, ids and quantities are.
     pub types: Types,
     /// Announcements of complete epochs; only the stock deltas have them.
     pub announcements: Option<Announcements>,

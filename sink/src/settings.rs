@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use schemas::{GoodType, IdType, Topics};
+use schemas::{GoodType, IdType, Scale, Topics};
 use service::configuration::{CLIENT_GUARANTEES, CONSUMER_GUARANTEES, Common, KafkaAccess};
 use service::{Coded, DatabaseUrl, KafkaTables, Secret};
 
@@ -47,6 +47,9 @@ pub struct Arguments {
     /// What goods are, as the processor is told: 64-bit integers, or texts (uuids too)
     #[arg(long, value_enum, default_value_t = Goods::Integer, value_name = "TYPE")]
     pub good_type: Goods,
+    /// How many digits quantities have behind the point, as the processor is told
+    #[arg(long, default_value_t = Scale::WHOLE, value_name = "N")]
+    pub pieces_scale: Scale,
     /// Also keep a table of the live source transactions (`remains.transaction_log`)
     #[arg(long)]
     pub transaction_log: bool,
@@ -90,7 +93,7 @@ pub struct Settings {
     pub database_timeout: Duration,
     /// How often an idle sink compares progress.
     pub progress_check: Duration,
-    /// What the goods and ids are.
+    /// Of which types goods, ids and quantities are.
     pub types: Types,
     /// Whether the transaction log is kept.
     pub transaction_log: bool,
@@ -150,6 +153,7 @@ impl Settings {
                     Ids::Uuid => IdType::Uuid,
                     Ids::Key => IdType::Key,
                 }),
+                pieces: arguments.pieces_scale,
             },
             transaction_log: arguments.transaction_log,
             bootstrap_servers: arguments.bootstrap_servers.clone(),

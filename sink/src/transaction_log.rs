@@ -9,11 +9,12 @@
 use std::collections::BTreeMap;
 
 use schemas::changelog::PARTITION_KEY;
-use schemas::{ChangelogKey, GoodId, RowId, TransactionRecord};
+use schemas::{ChangelogKey, GoodId, RowId, Scale, TransactionRecord};
 use sqlx::PgConnection;
 
 use crate::goods::Goods;
 use crate::ids::Ids;
+use crate::quantities::Quantities;
 use crate::work::{Record, Types, Unreadable, Work, Written, check_id_type, check_type};
 
 /// The newest state of each id of the batch.
@@ -34,21 +35,34 @@ pub struct Change {
 struct Row {
     good_id: GoodId,
     operation: &'static str,
+    /// In units of the scale.
     pcs: i64,
+    scale: Scale,
     ts_ms: i64,
 }
 
-const UPSERT: &str = "INSERT INTO remains.transaction_log AS kept
+macro_rules! upsert {
+    ($pcs:literal) => {
+        concat!(
+            "INSERT INTO remains.transaction_log AS kept
     (id, good_id, operation, pcs, partition, changed_at, updated_at)
 SELECT id, good_id, operation, pcs, partition, to_timestamp(ts_ms / 1000.0), now()
-FROM UNNEST($1, $2, $3::text[], $4::bigint[], $5::int[], $6::bigint[])
+FROM UNNEST($1, $2, $3::text[], $4::",
+            $pcs,
+            ", $5::int[], $6::bigint[])
     AS new (id, good_id, operation, pcs, partition, ts_ms)
 ORDER BY id
 ON CONFLICT (id) DO UPDATE
 SET good_id = excluded.good_id, operation = excluded.operation, pcs = excluded.pcs, partition = excluded.partition,
     changed_at = excluded.changed_at, updated_at = excluded.updated_at
 WHERE (kept.good_id, kept.operation, kept.pcs, kept.partition, kept.changed_at)
-    IS DISTINCT FROM (excluded.good_id, excluded.operation, excluded.pcs, excluded.partition, excluded.changed_at)";
+    IS DISTINCT FROM (excluded.good_id, excluded.operation, excluded.pcs, excluded.partition, excluded.changed_at)"
+        )
+    };
+}
+
+const UPSERT: &str = upsert!("bigint[]");
+const UPSERT_EXACT: &str = upsert!("text[]::numeric[]");
 
 impl Work for TransactionLog {
     type Item = Change;
@@ -66,13 +80,19 @@ impl Work for TransactionLog {
         };
         check_id_type(&id, types.ids)?;
         let Some(value) = record.value else { return Ok(Change { id, partition: record.partition, row: None }) };
-        let state = TransactionRecord::decode(value).map_err(|error| unreadable(error.to_string()))?;
+        let state = TransactionRecord::decode(value, types.pieces)?;
         let row = state.content.map(|content| {
             check_type(&content.good_id, types.goods)?;
             let pcs = i64::try_from(content.pieces.unsigned_abs())
                 .map_err(|_| unreadable(format!("{} pieces are more than any row can have", content.pieces)))?;
             let operation = if content.pieces < 0 { "remove" } else { "add" };
-            Ok(Row { good_id: content.good_id, operation, pcs, ts_ms: state.ts_ms })
+            Ok::<_, Unreadable>(Row {
+                good_id: content.good_id,
+                operation,
+                pcs,
+                scale: types.pieces,
+                ts_ms: state.ts_ms,
+            })
         });
         Ok(Change { id, partition: record.partition, row: row.transpose()? })
     }
@@ -92,12 +112,13 @@ impl Work for TransactionLog {
         let gone = Ids(gone.collect());
         let mut rows = 0;
         // Without rows their goods and ids have no type.
-        if !live.is_empty() {
-            let upserted = sqlx::query(UPSERT)
+        if let Some((.., first)) = live.first() {
+            let pcs = Quantities::of_rows(first.scale, live.iter().map(|(.., row)| row.pcs));
+            let upserted = sqlx::query(pcs.either(UPSERT, UPSERT_EXACT))
                 .bind(Ids(live.iter().map(|(id, ..)| (*id).clone()).collect()))
                 .bind(Goods(live.iter().map(|(.., row)| row.good_id.clone()).collect()))
                 .bind(live.iter().map(|(.., row)| row.operation).collect::<Vec<&str>>())
-                .bind(live.iter().map(|(.., row)| row.pcs).collect::<Vec<i64>>())
+                .bind(pcs)
                 .bind(live.iter().map(|(_, partition, _)| *partition).collect::<Vec<i32>>())
                 .bind(live.iter().map(|(.., row)| row.ts_ms).collect::<Vec<i64>>())
                 .execute(&mut *connection)

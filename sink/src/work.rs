@@ -2,17 +2,19 @@
 
 use std::future::Future;
 
-use schemas::{GoodId, GoodType, IdType, RowId};
+use schemas::{DecodeError, GoodId, GoodType, IdType, RowId, Scale};
 use service::Coded;
 use sqlx::PgConnection;
 
-/// Of which types the goods and ids of a target are.
+/// What the processor was told about goods, ids and quantities, and the target's columns are made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Types {
-    /// The goods.
+    /// Of which type the goods are.
     pub goods: GoodType,
-    /// The ids of the transaction log; `None` where it is not kept.
+    /// Of which the ids of the transaction log; `None` where it is not kept.
     pub ids: Option<IdType>,
+    /// How many digits quantities have behind the point.
+    pub pieces: Scale,
 }
 
 /// A record that is not what its topic holds, or not for this target.
@@ -33,6 +35,20 @@ pub enum Unreadable {
         /// Of this one.
         found: IdType,
     },
+    /// Its quantities have another scale than those of the target.
+    PiecesScale {
+        /// This one.
+        found: Scale,
+    },
+}
+
+impl From<DecodeError> for Unreadable {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Scale { found, .. } => Self::PiecesScale { found },
+            error => Self::Malformed { detail: error.to_string() },
+        }
+    }
 }
 
 /// Refuses a good of another type than the target's.
@@ -78,6 +94,15 @@ impl Unreadable {
                     "give --id-type the same value as the processor's, and a target of its own",
                 );
             }
+            Self::PiecesScale { found } => {
+                return Coded::refused(
+                    "SINK_PIECES_SCALE",
+                    format!(
+                        "{place}: its quantities have {found} digits behind the point, and --pieces-scale is another"
+                    ),
+                    "give --pieces-scale the same value as the processor's, and a target of its own",
+                );
+            }
         };
         Coded::refused(
             "SINK_RECORD_UNREADABLE",
@@ -119,7 +144,7 @@ pub trait Work: Default + Send + Sync + 'static {
     /// Whether a record of this key is the processor's own and passed by.
     fn is_processors_own(key: &[u8], types: Types) -> bool;
 
-    /// Reads a record, for a target with goods and ids of these types.
+    /// Reads a record, for a target with such goods, ids and quantities.
     fn read(record: &Record<'_>, types: Types) -> Result<Self::Item, Unreadable>;
 
     /// The epoch the record carries, if the topic has epochs.

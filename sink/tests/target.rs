@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use schemas::partitioner::partition_for_good;
-use schemas::{GoodId, GoodType, IdType};
+use schemas::{GoodId, GoodType, IdType, Scale};
 use server::Server;
 use service::DatabaseUrl;
 use sink::batch::Remains;
@@ -64,7 +64,7 @@ fn at(epoch: i64, next_offset: i64) -> Progress {
 }
 
 fn good(good_id: i64, remains: i128, epoch: i64, version: i64) -> Remains {
-    Remains { good_id: good_id.into(), remains, epoch, version }
+    Remains { good_id: good_id.into(), remains, scale: Scale::WHOLE, epoch, version }
 }
 
 #[tokio::test]
@@ -206,25 +206,25 @@ fn text(good: &str) -> GoodId {
     GoodId::from_text(good).unwrap()
 }
 
-async fn connect_as(url: &str, goods: GoodType) -> Result<Target, Failure> {
-    connect_with(url, Types { goods, ids: None }).await
-}
-
-async fn connect_with(url: &str, types: Types) -> Result<Target, Failure> {
+async fn connect_as(url: &str, types: Types) -> Result<Target, Failure> {
     let options = postgres::options(&url.parse().unwrap(), None).unwrap();
     Target::connect(&options, Duration::from_secs(30), types).await
+}
+
+fn with_goods(goods: GoodType) -> Types {
+    Types { goods, ..Types::default() }
 }
 
 #[tokio::test]
 async fn goods_that_are_texts_are_written_held_and_removed_like_integers() {
     let url = Server::shared().create_database("texts").await;
-    let mut target = connect_as(&url, GoodType::Text).await.unwrap();
+    let mut target = connect_as(&url, with_goods(GoodType::Text)).await.unwrap();
     target.progress(TOPIC, &[3]).await.unwrap();
     let mut from = Progress::default();
     let mut write = async |target: &mut Target, to: Progress, goods: &[(&str, i128, i64, i64)]| {
         let mut deltas = Deltas::default();
         for (good_id, remains, epoch, version) in goods {
-            deltas.add(Remains { good_id: text(good_id), remains: *remains, epoch: *epoch, version: *version });
+            deltas.add(Remains { good_id: text(good_id), ..good(0, *remains, *epoch, *version) });
         }
         let written = target.apply(TOPIC, &deltas, &[Advance { partition: 3, from, to }]).await.unwrap().0;
         from = to;
@@ -258,20 +258,116 @@ async fn goods_that_are_texts_are_written_held_and_removed_like_integers() {
 async fn the_type_of_goods_is_settled_by_the_first_of_them() {
     let url = Server::shared().create_database("types").await;
     for good_type in [GoodType::Integer, GoodType::Text, GoodType::Integer] {
-        connect_as(&url, good_type).await.unwrap();
+        connect_as(&url, with_goods(good_type)).await.unwrap();
     }
     let mut sql = PgConnection::connect(&url).await.unwrap();
     sqlx::raw_sql("INSERT INTO remains.remains VALUES (2, 1, 1, 1, now())").execute(&mut sql).await.unwrap();
-    let failure = connect_as(&url, GoodType::Text).await.unwrap_err();
+    let failure = connect_as(&url, with_goods(GoodType::Text)).await.unwrap_err();
     assert!(matches!(&failure, Failure::Refused(error) if error.code == "SINK_GOOD_TYPE"), "{failure:?}");
-    connect_as(&url, GoodType::Integer).await.unwrap();
+    connect_as(&url, Types::default()).await.unwrap();
+}
+
+fn with_pieces(digits: u8) -> Types {
+    Types { pieces: Scale::try_from(digits).unwrap(), ..Types::default() }
+}
+
+async fn texts(sql: &mut PgConnection, query: &str) -> Vec<(i64, String)> {
+    sqlx::query_as(query).fetch_all(sql).await.unwrap()
+}
+
+#[tokio::test]
+async fn quantities_are_written_and_held_with_every_digit() {
+    let url = Server::shared().create_database("digits").await;
+    let mut target = connect_as(&url, with_pieces(3)).await.unwrap();
+    let mut sql = PgConnection::connect(&url).await.unwrap();
+    target.progress(TOPIC, &[3]).await.unwrap();
+    let most = 10_i128.pow(38) - 1;
+    let with_scale = |good: Remains| Remains { scale: Scale::try_from(3).unwrap(), ..good };
+    let mut deltas = Deltas::default();
+    for (number, remains) in [(1, 12_500), (2, -50), (3, most), (4, -most), (5, most + 1), (6, i128::MIN), (7, 0)] {
+        deltas.add(with_scale(good(number, remains, 7, 1)));
+    }
+    let advance = Advance { partition: 3, from: Progress::default(), to: at(7, 1) };
+    let (written, _) = target.apply(TOPIC, &deltas, &[advance]).await.unwrap();
+    assert_eq!((written.rows, written.held), (5, [5, 6].map(GoodId::from).to_vec()));
+    let digits = "99999999999999999999999999999999999.999";
+    let expected = [(1, "12.500"), (2, "-0.050"), (3, digits), (4, &format!("-{digits}")), (7, "0.000")];
+    let remains = texts(&mut sql, "SELECT good_id, cnt::text FROM remains.remains ORDER BY good_id").await;
+    assert_eq!(remains, expected.map(|(good, text)| (good, text.to_owned())));
+    let held = texts(&mut sql, "SELECT good_id, remains::text FROM remains.held_goods ORDER BY good_id").await;
+    let expected = [(5, "100000000000000000000000000000000000.000"), (6, "-170141183460469231731687303715884105.728")];
+    assert_eq!(held, expected.map(|(good, text)| (good, text.to_owned())));
+    // One that fits again is released, as among whole pieces.
+    let mut deltas = Deltas::default();
+    deltas.add(with_scale(good(5, 1, 7, 2)));
+    target.apply(TOPIC, &deltas, &[Advance { partition: 3, from: at(7, 1), to: at(7, 2) }]).await.unwrap();
+    assert_eq!(target.held_goods().await.unwrap(), 1);
+    assert_eq!(
+        texts(&mut sql, "SELECT good_id, cnt::text FROM remains.remains WHERE good_id = 5").await,
+        [(5, "0.001".into())]
+    );
+}
+
+#[tokio::test]
+async fn the_transaction_log_has_every_digit() {
+    const TRANSACTIONS: &str = "warehouse.stock.transactions";
+    let types = Types { ids: Some(IdType::Uuid), ..with_pieces(3) };
+    let url = Server::shared().create_database("log_digits").await;
+    let mut target = connect_as(&url, types).await.unwrap();
+    target.progress(TRANSACTIONS, &[3]).await.unwrap();
+    let mut log = TransactionLog::default();
+    for (number, pieces) in [(1, "12.500"), (2, "-0.050"), (3, "9223372036854775.807")] {
+        let key = format!("63703d1f-0000-4000-8000-{number:012}");
+        let value = format!(
+            r#"{{"format":1,"good_id":{number},"pieces":{pieces},"generation":1,"streaming":true,"lsn":26370504,"commit_lsn":null,"ts_ms":1795333820306}}"#
+        );
+        let (key, value) = (Some(key.as_bytes()), Some(value.as_bytes()));
+        let record = Record { partition: 3, offset: number, key, value };
+        assert!(TransactionLog::read(&record, Types { pieces: Scale::WHOLE, ..types }).is_err(), "of another scale");
+        log.add(TransactionLog::read(&record, types).unwrap());
+    }
+    let to = Progress { next_offset: 4, ..Progress::default() };
+    let advance = Advance { partition: 3, from: Progress::default(), to };
+    assert_eq!(target.apply(TRANSACTIONS, &log, &[advance]).await.unwrap().0.rows, 3);
+    let mut sql = PgConnection::connect(&url).await.unwrap();
+    let query = "SELECT good_id, operation || ' ' || pcs FROM remains.transaction_log ORDER BY good_id";
+    let expected = [(1, "add 12.500"), (2, "remove 0.050"), (3, "add 9223372036854775.807")];
+    assert_eq!(texts(&mut sql, query).await, expected.map(|(good, text)| (good, text.to_owned())));
+}
+
+#[tokio::test]
+async fn the_scale_of_quantities_is_settled_by_the_first_of_them() {
+    let url = Server::shared().create_database("scales").await;
+    let mut sql = PgConnection::connect(&url).await.unwrap();
+    for digits in [0, 3, 9, 0, 3] {
+        connect_as(&url, with_pieces(digits)).await.unwrap();
+    }
+    sqlx::raw_sql("INSERT INTO remains.remains VALUES (2, 1.125, 1, 1, now())").execute(&mut sql).await.unwrap();
+    for digits in [0, 2, 4] {
+        let failure = connect_as(&url, with_pieces(digits)).await.unwrap_err();
+        assert!(matches!(&failure, Failure::Refused(error) if error.code == "SINK_PIECES_SCALE"), "{failure:?}");
+    }
+    connect_as(&url, with_pieces(3)).await.unwrap();
+    assert_eq!(texts(&mut sql, "SELECT good_id, cnt::text FROM remains.remains").await, [(2, "1.125".to_owned())]);
+    // Columns without a limit have room for all.
+    sqlx::raw_sql(
+        "ALTER TABLE remains.remains ALTER cnt TYPE numeric; ALTER TABLE remains.held_goods ALTER remains TYPE numeric;
+         ALTER TABLE remains.transaction_log ALTER pcs TYPE numeric",
+    )
+    .execute(&mut sql)
+    .await
+    .unwrap();
+    connect_as(&url, with_pieces(5)).await.unwrap();
+    // One that would round is none of them, also where only it is.
+    sqlx::raw_sql("ALTER TABLE remains.transaction_log ALTER pcs TYPE numeric(20,2)").execute(&mut sql).await.unwrap();
+    assert!(connect_as(&url, with_pieces(5)).await.is_err());
 }
 
 #[tokio::test]
 async fn the_transaction_log_has_uuids_or_the_texts_of_keys_and_settles_which_by_the_first_of_them() {
     const TRANSACTIONS: &str = "warehouse.stock.transactions";
     let url = Server::shared().create_database("ids").await;
-    let log = |ids| Types { goods: GoodType::Integer, ids: Some(ids) };
+    let log = |ids| Types { ids: Some(ids), ..Types::default() };
     let uuid = "63703d1f-0000-4000-8000-000000000001";
     let value =
         br#"{"format":1,"good_id":2,"pieces":-15,"generation":1,"streaming":true,"lsn":10,"commit_lsn":9,"ts_ms":1}"#;
@@ -280,7 +376,7 @@ async fn the_transaction_log_has_uuids_or_the_texts_of_keys_and_settles_which_by
         (IdType::Uuid, IdType::Key, [uuid, "63703d1f-0000-4000-8000-000000000002"]),
         (IdType::Key, IdType::Uuid, ["42", r#"[1,"A-7 größe \\"]"#]),
     ] {
-        let mut target = connect_with(&url, log(ids)).await.unwrap();
+        let mut target = connect_as(&url, log(ids)).await.unwrap();
         let mut sql = PgConnection::connect(&url).await.unwrap();
         target.progress(TRANSACTIONS, &[3]).await.unwrap();
         let mut write = async |changes: [(&str, Option<&[u8]>); 2]| {
@@ -298,10 +394,10 @@ async fn the_transaction_log_has_uuids_or_the_texts_of_keys_and_settles_which_by
         let rows: Vec<(String, i64, String, i64)> = sqlx::query_as(rows).fetch_all(&mut sql).await.unwrap();
         let expected = keys.map(|key| (key.to_owned(), 2, "remove".to_owned(), 15));
         assert_eq!(rows, expected);
-        let failure = connect_with(&url, log(other)).await.unwrap_err();
+        let failure = connect_as(&url, log(other)).await.unwrap_err();
         assert!(matches!(&failure, Failure::Refused(error) if error.code == "SINK_ID_TYPE"), "{failure:?}");
         // Without the log it is nobody's business.
-        connect_as(&url, GoodType::Integer).await.unwrap();
+        connect_as(&url, Types::default()).await.unwrap();
         write([(keys[0], Some(value)), (keys[1], None)]).await;
         write([(keys[0], None), (keys[1], None)]).await;
         let left: i64 =

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::{Context as _, Result};
 use tests::client::Format;
 use tests::native::{NativeOptions, NativeStack};
-use tests::scenario::{every_form, formats, other_goods, other_keys};
+use tests::scenario::{every_form, formats, fractions, other_goods, other_keys};
 
 fn stack() -> Result<NativeStack> {
     NativeOptions::full().with_registry().start()
@@ -43,6 +43,11 @@ fn output_in_avro_reaches_the_target_with_the_form_changed_in_mid_topic() -> Res
 fn every_form_of_input_and_output_ends_equal_to_the_source() -> Result<()> {
     let stack = shared()?;
     every_form::ends_equal_to_the_source(stack.as_ref().context("no stack")?, "forms", &|_| Ok(()))
+}
+
+#[test]
+fn quantities_with_digits_behind_the_point_end_equal_to_the_source_in_every_form_of_the_connector() -> Result<()> {
+    fractions::end_equal_to_the_source(&stack()?, "fractions")
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use schemas::partitioner::partition_for_good;
-use schemas::{Control, StockDelta};
+use schemas::{Control, Scale, StockDelta};
 use tests::client::{Kafka, NewTopic, OutgoingRecord, ResetTo, Sql, unique_name};
 use tests::native::{NativeOptions, NativeStack};
 use tests::stack::{Component, HEALTHY_WITHIN, ProgramSpec, RunningProgram, Stack, Viewpoint, wait_until};
@@ -169,7 +169,7 @@ impl<'a> Bench<'a> {
 fn record(delta: &StockDelta) -> OutgoingRecord {
     let (mut key, mut value) = (Vec::new(), Vec::new());
     delta.encode_key(&mut key);
-    delta.encode(&mut value);
+    delta.encode(Scale::WHOLE, &mut value);
     let partitions = NonZeroU32::MIN.saturating_add(3);
     let partition = partition_for_good(&delta.good_id, partitions);
     OutgoingRecord { partition, key: Some(key), value: Some(value), ..OutgoingRecord::default() }

@@ -13,7 +13,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use rustix::fs::{Advice, fadvise};
 use schemas::partitioner::partition_for;
-use schemas::{ChangelogKey, Content, TransactionRecord};
+use schemas::{ChangelogKey, Content, Scale, TransactionRecord};
 
 use super::Sizes;
 use super::growth::applied;
@@ -126,7 +126,7 @@ fn fill(bench: &Bench, application: &Application, ids: u64) -> Result<()> {
         key.clear();
         value.clear();
         ChangelogKey::Transaction(id.into()).encode(&mut key);
-        record.encode(&mut value);
+        record.encode(Scale::WHOLE, &mut value);
         writer.send_to(partition_for(source_key.as_bytes(), partitions), &key, &value)?;
     }
     writer.finish()

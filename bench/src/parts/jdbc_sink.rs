@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use ::tests::client::{Connect, Sql, unique_name};
 use anyhow::{Context as _, Result, bail, ensure};
-use schemas::StockDelta;
 use schemas::partitioner::partition_for_good;
+use schemas::{GoodType, Scale, StockDelta};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -63,7 +63,7 @@ pub(super) fn compare(
     let servers = bench.start_jdbc_sink()?;
     let schema = register(&servers.schemas_url, &topic)?;
     bench.say(format_args!("writing a backlog of {} stock deltas in Avro", deltas.len()));
-    write_backlog(bench, &prefix, deltas, |delta, value| Ok(delta.encode_avro(schema, value)?))?;
+    write_backlog(bench, &prefix, deltas, |delta, value| Ok(delta.encode_avro(schema, Scale::WHOLE, value)?))?;
     sql.execute(&format!(
         "CREATE TABLE {JDBC_TABLE} (LIKE {TABLE} INCLUDING ALL);
          ALTER TABLE {JDBC_TABLE} RENAME cnt TO remains;
@@ -87,7 +87,8 @@ pub(super) fn compare(
 /// Registers the schema of the deltas as the processor does; gives its id.
 fn register(schemas_url: &str, topic: &str) -> Result<u32> {
     let url = format!("{schemas_url}/subjects/{topic}-value/versions");
-    let schema = json!({ "schemaType": "AVRO", "schema": schemas::delta::avro_schema(schemas::GoodType::Integer) });
+    let schema = schemas::delta::avro_schema(GoodType::Integer, Scale::WHOLE);
+    let schema = json!({ "schemaType": "AVRO", "schema": schema });
     let mut response = ureq::post(&url).send_json(schema).context("the registry does not take the schema")?;
     let registered: Value = response.body_mut().read_json()?;
     let id = registered.get("id").and_then(Value::as_u64).with_context(|| format!("no id in {registered}"))?;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use ::tests::client::{NewTopic, Sql, unique_name};
 use anyhow::{Context as _, Result, ensure};
-use schemas::StockDelta;
 use schemas::partitioner::partition_for_good;
+use schemas::{Scale, StockDelta};
 use serde::Serialize;
 use sqlx::{Connection as _, PgConnection};
 
@@ -58,7 +58,7 @@ pub fn run(bench: &Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
     let prefix = unique_name("bench-sink");
     bench.say(format_args!("writing a backlog of {goods} stock deltas"));
     write_backlog(bench, &prefix, &deltas, |delta, value| {
-        delta.encode(value);
+        delta.encode(Scale::WHOLE, value);
         Ok(())
     })?;
     let sql = Sql::connect(&bench.target_url)?;

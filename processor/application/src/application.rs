@@ -41,10 +41,10 @@ impl<O: ApplicationObserver> StockApplication<O> {
             observer,
             registry: Box::new(NoRegistry),
             partitions: Partitions::default(),
-            movements: Movements::new(settings.output),
-            buffers: Buffers::new(settings.changelog, settings.good_type()),
-            settings,
+            movements: Movements::new(settings.output, settings.pieces_scale()),
             epochs: Epochs::default(),
+            buffers: Buffers::new(&settings),
+            settings,
             counts: Counts::default(),
             pending: Vec::new(),
         }
@@ -75,10 +75,7 @@ impl<O: ApplicationObserver> StockApplication<O> {
 impl<O: ApplicationObserver> Application for StockApplication<O> {
     fn started(&mut self, partition: StatePartition, state: &dyn PartitionStore) -> Result<(), Failure> {
         match partition.stage {
-            SOURCE => {
-                let (good_type, key_columns) = (self.settings.good_type(), self.settings.key_columns());
-                self.partitions.start(partition.partition, state, good_type, key_columns)
-            }
+            SOURCE => self.partitions.start(partition.partition, state, &self.settings),
             _ => self.movements.start(partition.partition, state, self.settings.good_type()),
         }
     }
@@ -193,10 +190,11 @@ impl<O: ApplicationObserver> StockApplication<O> {
             changes.insert(self.movements.store_key(&good_id), None);
             return Ok(());
         };
-        let StockDelta { good_id, remains, transactions, version, epoch, .. } = StockDelta::decode(key, value)?;
+        let scale = self.settings.pieces_scale();
+        let StockDelta { good_id, remains, transactions, version, epoch, .. } = StockDelta::decode(key, value, scale)?;
         self.movements.note_epoch(partition.partition, epoch);
         let mut value = Vec::with_capacity(Sum::ENCODED_BYTES);
-        Sum { remains, transactions, version, epoch }.encode(&mut value);
+        Sum { remains, transactions, version, epoch }.encode(scale, &mut value);
         changes.insert(self.movements.store_key(&good_id), Some(&value));
         Ok(())
     }

@@ -5,15 +5,19 @@ use processor_engine::cluster::Record;
 use processor_engine::{Failure, StatePartition, Stop};
 use schemas::debezium::KeyEncoding;
 use schemas::delta::BeyondAvro;
-use schemas::{DecodeError, GoodId, GoodType};
+use schemas::{DecodeError, GoodId, GoodType, Scale};
 
 use crate::registry::SchemaMissing;
 
-/// A record of ours that cannot be read: a newer version wrote it, or somebody else.
+/// A record of ours that cannot be read: a newer version wrote it, or somebody else, or one with another setting.
 pub(crate) fn unreadable(topic: &str, record: &Record<'_>, error: &DecodeError) -> Stop {
+    let place = format!("{topic} partition {} offset {}", record.source.partition, record.offset);
+    if let DecodeError::Scale { found, wanted, .. } = error {
+        return pieces_scale_changed(&place, *found, *wanted);
+    }
     Stop {
         code: error.code(),
-        what: format!("{topic} partition {} offset {}: {error}", record.source.partition, record.offset),
+        what: format!("{place}: {error}"),
         remedy: "run at least the version that wrote it; if another program wrote it, find that program and rebuild \
                  the topic from the input"
             .into(),
@@ -83,6 +87,19 @@ pub(crate) fn id_type_changed(place: &str, known: &[String], wanted: &[String]) 
         "set --id-type and --id-column back to what they were, columns in the same order; if the record key of the \
          source is another one now, start with a new source topic, prefix and application id, as for a rebuild",
     )
+}
+
+/// Quantities are now to have another number of digits behind the point than what is stored or written has: the same
+/// integers would be other quantities.
+pub(crate) fn pieces_scale_changed(place: &str, known: Scale, wanted: Scale) -> Stop {
+    Stop {
+        code: "PIECES_SCALE_CHANGED",
+        what: format!("{place} has quantities with {known} digits behind the point, and --pieces-scale is {wanted}"),
+        remedy: format!(
+            "give --pieces-scale {known}; if the quantities of the source need {wanted} now, start with a new topic prefix \
+             and application id, as for a rebuild"
+        ),
+    }
 }
 
 /// A record in a registry's wire format whose schema is not at hand. Not known *yet* is no reason to stop and none to

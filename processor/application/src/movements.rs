@@ -12,10 +12,12 @@ use processor_engine::cluster::{NewRecord, Record};
 use processor_engine::transaction::StateChange;
 use processor_engine::{Failure, PartitionStore, StatePartition, TopicPartition, Transaction};
 use schemas::partitioner::partition_for_good;
-use schemas::{DecodeError, GoodId, GoodType, Movement, StockDelta};
+use schemas::{DecodeError, GoodId, GoodType, Movement, Scale, StockDelta};
 
 use crate::application::StockApplication;
-use crate::errors::{beyond_avro, coalescing_overflow, damaged, good_type_changed, misplaced, overflow, unreadable};
+use crate::errors::{
+    beyond_avro, coalescing_overflow, damaged, good_type_changed, misplaced, overflow, pieces_scale_changed, unreadable,
+};
 use crate::observer::ApplicationObserver;
 use crate::wiring::{MOVEMENTS, RecordFormat, Wiring};
 
@@ -23,6 +25,7 @@ use crate::wiring::{MOVEMENTS, RecordFormat, Wiring};
 #[derive(Debug, Default)]
 pub(crate) struct Movements {
     output: RecordFormat,
+    scale: Scale,
     by_good: HashMap<GoodId, Net>,
     /// One good of each movements partition read in this transaction, for [`StockApplication::mark_cancelled`].
     read: BTreeMap<i32, GoodId>,
@@ -73,8 +76,8 @@ fn good_type_of_sum(store_key: &[u8]) -> GoodType {
 
 impl Movements {
     /// None yet.
-    pub(crate) fn new(output: RecordFormat) -> Self {
-        Self { output, ..Self::default() }
+    pub(crate) fn new(output: RecordFormat, scale: Scale) -> Self {
+        Self { output, scale, ..Self::default() }
     }
 
     /// Coalesces a movement into the open transaction.
@@ -89,7 +92,8 @@ impl Movements {
         Ok(())
     }
 
-    /// Finds the epoch of a restored output partition in any of its sums, whose goods must be of this type.
+    /// Finds the epoch of a restored output partition in any of its sums, whose goods must be of this type and quantities
+    /// of the scale that is set.
     pub(crate) fn start(
         &mut self,
         partition: i32,
@@ -98,13 +102,20 @@ impl Movements {
     ) -> Result<(), Failure> {
         let mut found = Ok(None);
         state.scan(None, &mut |key, value| {
-            found = Sum::decode(value).map(|sum| Some((sum.epoch, good_type_of_sum(key))));
+            found = Sum::scale(value)
+                .and_then(|scale| Ok(Some((Sum::decode(value, scale)?.epoch, good_type_of_sum(key), scale))));
             false
         })?;
         let state_partition = StatePartition { stage: MOVEMENTS, partition };
-        let Some((epoch, known)) = found.map_err(|error| damaged(state_partition, error))? else { return Ok(()) };
+        let Some((epoch, known, scale)) = found.map_err(|error| damaged(state_partition, error))? else {
+            return Ok(());
+        };
+        let place = || format!("the state of movements partition {partition}");
         if known != good_type {
-            return Err(good_type_changed(&format!("the state of movements partition {partition}"), known, good_type));
+            return Err(good_type_changed(&place(), known, good_type));
+        }
+        if scale != self.scale {
+            return Err(pieces_scale_changed(&place(), scale, self.scale).into());
         }
         self.note_epoch(partition, epoch);
         Ok(())
@@ -181,7 +192,7 @@ impl Movements {
         self.store_key(&good_id);
         let stored = transaction.get(partition, &self.store_key, &mut self.value)?;
         let before = if stored {
-            Sum::decode(&self.value).map_err(|error| damaged(partition, error))?
+            Sum::decode(&self.value, self.scale).map_err(|error| damaged(partition, error))?
         } else {
             Sum { epoch, ..Sum::default() }
         };
@@ -189,16 +200,16 @@ impl Movements {
         let sum = before.apply(delta, transactions).map_err(|error| overflow(&good_id, error))?;
         let Sum { remains, transactions, version, epoch } = sum;
         let record = StockDelta { good_id, delta, remains, transactions, version, epoch };
-        let Self { output, store_key, value, key, json: written, .. } = self;
+        let Self { output, scale, store_key, value, key, json: written, .. } = self;
         value.clear();
         key.clear();
         written.clear();
-        sum.encode(value);
+        sum.encode(*scale, value);
         record.encode_key(key);
         match output {
-            RecordFormat::Json => record.encode(written),
+            RecordFormat::Json => record.encode(*scale, written),
             RecordFormat::Avro { schema_id } => {
-                record.encode_avro(*schema_id, written).map_err(|error| beyond_avro(&record.good_id, error))?;
+                record.encode_avro(*schema_id, *scale, written).map_err(|error| beyond_avro(&record.good_id, error))?;
             }
         }
         let change =
@@ -207,11 +218,11 @@ impl Movements {
     }
 
     fn emit(&mut self, transaction: &mut dyn Transaction, partition: i32, movement: &Movement) -> Result<(), Failure> {
-        let Self { key, json, .. } = self;
+        let Self { scale, key, json, .. } = self;
         key.clear();
         json.clear();
         movement.encode_key(key);
-        movement.encode(json);
+        movement.encode(*scale, json);
         let target = TopicPartition { topic: Wiring::DEFAULT.movements, partition };
         transaction.emit(&NewRecord { target, key: Some(key), value: Some(json), headers: &[] })
     }
@@ -222,7 +233,7 @@ impl<O: ApplicationObserver> StockApplication<O> {
     pub(crate) fn movement(&mut self, partition: StatePartition, record: &Record<'_>) -> Result<(), Failure> {
         const TOPIC: &str = "the movements topic";
         let decoded = match (record.key, record.value) {
-            (Some(key), Some(value)) => Movement::decode(key, value),
+            (Some(key), Some(value)) => Movement::decode(key, value, self.settings.pieces_scale()),
             _ => Err(DecodeError::Malformed { record: "movement", detail: "no key or no value".into() }),
         };
         let movement = decoded.map_err(|error| unreadable(TOPIC, record, &error))?;

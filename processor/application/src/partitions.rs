@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use processor_core::Partition;
 use processor_engine::{Failure, PartitionStore};
-use schemas::GoodType;
 use schemas::changelog::PARTITION_KEY;
 
-use crate::errors::{damaged_partition, good_type_changed, id_type_changed};
+use crate::errors::{damaged_partition, good_type_changed, id_type_changed, pieces_scale_changed};
+use crate::wiring::Settings;
 
 /// Key of a partition's record, in the store as in the changelog. It is that of no row: uuids have 16 bytes there, and
 /// no text of a key begins so.
@@ -34,20 +34,20 @@ pub(crate) struct Partitions {
 }
 
 impl Partitions {
-    /// Reads a partition's record; a partition without one begins with nothing. Its goods must be of this type, and its
-    /// ids keys of these columns, or uuids, where there are none.
+    /// Reads a partition's record; a partition without one begins with nothing. Its goods must be of the type that is set,
+    /// its ids of the columns, and its quantities of the scale.
     pub(crate) fn start(
         &mut self,
         partition: i32,
         state: &dyn PartitionStore,
-        good_type: GoodType,
-        key_columns: &[String],
+        settings: &Settings,
     ) -> Result<(), Failure> {
+        let (good_type, key_columns, scale) = (settings.good_type(), settings.key_columns(), settings.pieces_scale());
         let mut value = Vec::new();
         let record = if state.get(PARTITION_STORE_KEY, &mut value)? {
             Partition::decode(&value).map_err(|error| damaged_partition(partition, &error))?
         } else {
-            Partition::with_goods(good_type).with_ids(key_columns)
+            Partition::with_goods(good_type).with_ids(key_columns).with_scale(scale)
         };
         let place = || format!("the state of source partition {partition}");
         if record.good_type() != good_type {
@@ -55,6 +55,9 @@ impl Partitions {
         }
         if record.key_columns() != key_columns {
             return Err(id_type_changed(&place(), record.key_columns(), key_columns));
+        }
+        if record.pieces_scale() != scale {
+            return Err(pieces_scale_changed(&place(), record.pieces_scale(), scale).into());
         }
         self.running.insert(partition, Cached { record, ..Cached::default() });
         Ok(())

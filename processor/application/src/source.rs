@@ -10,19 +10,20 @@ use processor_engine::cluster::{NewRecord, Record};
 use processor_engine::transaction::StateChange;
 use processor_engine::{Changes, Failure, StatePartition, TopicPartition, Transaction};
 use schemas::debezium::{self, RowChange};
-use schemas::{ChangelogKey, Control, DecodeError, GoodType, Rejection, RowId, dead_letter};
+use schemas::{ChangelogKey, Control, DecodeError, GoodType, Rejection, RowId, Scale, dead_letter};
 
 use crate::application::StockApplication;
 use crate::errors::{damaged, key_encoding_changed, schema_missing};
 use crate::observer::{ApplicationObserver, Event, Pending};
 use crate::partitions::PARTITION_STORE_KEY;
-use crate::wiring::{RecordFormat, SOURCE, Wiring};
+use crate::wiring::{RecordFormat, SOURCE, Settings, Wiring};
 
 /// Buffers used again for every record.
 #[derive(Debug)]
 pub(crate) struct Buffers {
     format: RecordFormat,
     good_type: GoodType,
+    scale: Scale,
     stored: Vec<u8>,
     row: Vec<u8>,
     key: Vec<u8>,
@@ -30,9 +31,17 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
-    /// Empty ones, for changelog records of this format.
-    pub(crate) fn new(format: RecordFormat, good_type: GoodType) -> Self {
-        Self { format, good_type, stored: Vec::new(), row: Vec::new(), key: Vec::new(), json: Vec::new() }
+    /// Empty ones, for changelog records as the settings want them.
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            format: settings.changelog,
+            good_type: settings.good_type(),
+            scale: settings.pieces_scale(),
+            stored: Vec::new(),
+            row: Vec::new(),
+            key: Vec::new(),
+            json: Vec::new(),
+        }
     }
 
     /// Notes what a record of the changelog changes in the store.
@@ -44,7 +53,7 @@ impl Buffers {
                 changes.insert(PARTITION_STORE_KEY, record.value);
             }
             ChangelogKey::Transaction(id) => {
-                let row = record.value.map(Row::decode_changelog).transpose()?;
+                let row = record.value.map(|value| Row::decode_changelog(value, self.scale)).transpose()?;
                 let value = row.map(|row| {
                     self.row.clear();
                     row.encode(&mut self.row);
@@ -77,7 +86,7 @@ impl Buffers {
         id: &RowId,
         row: Option<&Row>,
     ) -> Result<(), Failure> {
-        let Self { row: value, key, json, format, good_type, .. } = self;
+        let Self { row: value, key, json, format, good_type, scale, .. } = self;
         value.clear();
         key.clear();
         json.clear();
@@ -85,8 +94,8 @@ impl Buffers {
         if let Some(row) = row {
             row.encode(value);
             match format {
-                RecordFormat::Json => row.encode_changelog(json),
-                RecordFormat::Avro { schema_id } => row.encode_changelog_avro(*good_type, *schema_id, json),
+                RecordFormat::Json => row.encode_changelog(*scale, json),
+                RecordFormat::Avro { schema_id } => row.encode_changelog_avro(*good_type, *scale, *schema_id, json),
             }
         }
         transaction.put(

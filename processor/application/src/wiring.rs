@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use processor_core::{ChunkLimits, SweepPolicy};
 use processor_engine::{StageSpec, TopicIndex, Topology, topology::Stage};
 use schemas::debezium::Decoder;
-use schemas::{GoodType, IdType, Topics};
+use schemas::{GoodType, IdType, Scale, Topics};
 
 /// The first step: change events → state of each id → movements.
 pub const SOURCE: Stage = Stage(0);
@@ -127,6 +127,11 @@ impl Settings {
             IdType::Uuid => &[],
             IdType::Key => self.decoder.columns.id_columns(),
         }
+    }
+
+    /// How many digits quantities have behind the point.
+    pub fn pieces_scale(&self) -> Scale {
+        self.decoder.columns.pieces_scale()
     }
 
     /// 1 MiB: a row of this table has below 1 KiB, and a broker's default limit is 1 MiB too.

@@ -1,12 +1,12 @@
 //! An input partition's own record: its generations, its sweep, the form its keys are written in, the columns of its
-//! ids, and the type of goods.
+//! ids, the type of goods, and the scale of quantities.
 //!
 //! State like any other: kept in the store and, under the key `#partition`, in the changelog, as JSON (`"format":1`)
 //! so that an operator can read it there. Owns that format and the bookkeeping; the decisions are in [`crate::rule`]
 //! and [`crate::sweep`].
 
 use schemas::debezium::{ChangeOperation, KeyEncoding, RowChange, Snapshot};
-use schemas::{DecodeError, GoodType, IdType, RowId};
+use schemas::{DecodeError, GoodType, IdType, RowId, Scale};
 use serde::{Deserialize, Serialize};
 
 use crate::generations::{Generation, Generations};
@@ -20,6 +20,7 @@ pub struct Partition {
     pub(crate) key_encoding: Option<KeyEncoding>,
     pub(crate) good_type: GoodType,
     pub(crate) key_columns: Vec<String>,
+    pub(crate) pieces_scale: Scale,
     pub(crate) generations: Generations,
     pub(crate) swept: u64,
     pub(crate) sweep: Option<Sweep>,
@@ -78,6 +79,9 @@ struct Wire {
     /// Absent where ids are uuids, and so in the records of before there were others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     key_columns: Vec<String>,
+    /// Absent where pieces are whole, as in all records of before they could be anything else.
+    #[serde(default, skip_serializing_if = "is_whole")]
+    pieces_scale: Scale,
     before_snapshots: u64,
     generations: Vec<Generation>,
     swept: u64,
@@ -91,6 +95,11 @@ struct Wire {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_integer(good_type: &GoodType) -> bool {
     *good_type == GoodType::Integer
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_whole(scale: &Scale) -> bool {
+    scale.is_whole()
 }
 
 /// Read first, so that a newer format is called newer and not malformed.
@@ -119,6 +128,17 @@ impl Partition {
     /// Of which type the ids are.
     pub fn id_type(&self) -> IdType {
         if self.key_columns.is_empty() { IdType::Uuid } else { IdType::Key }
+    }
+
+    /// The same partition with quantities of this scale. Nothing else here is about it: the rows are, which hold units.
+    #[must_use]
+    pub fn with_scale(self, pieces_scale: Scale) -> Self {
+        Self { pieces_scale, ..self }
+    }
+
+    /// How many digits behind the point the quantities of all its rows have.
+    pub fn pieces_scale(&self) -> Scale {
+        self.pieces_scale
     }
 
     /// Of which type the goods of all its rows are.
@@ -199,6 +219,7 @@ impl Partition {
             key_encoding: self.key_encoding,
             good_type: self.good_type,
             key_columns: self.key_columns.clone(),
+            pieces_scale: self.pieces_scale,
             before_snapshots: self.generations.before_snapshots,
             generations: self.generations.known.clone(),
             swept: self.swept,
@@ -227,6 +248,7 @@ impl Partition {
             key_encoding: wire.key_encoding,
             good_type: wire.good_type,
             key_columns: wire.key_columns,
+            pieces_scale: wire.pieces_scale,
             generations: Generations { before_snapshots: wire.before_snapshots, known: wire.generations },
             swept: wire.swept,
             sweep: wire.sweep,

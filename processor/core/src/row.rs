@@ -3,7 +3,7 @@
 //! Owns the row's two forms: a compact binary value in the store and the JSON record in the changelog. Knows no
 //! order: which of two positions is newer depends on the partition's [`crate::Generations`].
 
-use schemas::{Content, DecodeError, GoodId, GoodType, TransactionRecord};
+use schemas::{Content, DecodeError, GoodId, GoodType, Scale, TransactionRecord};
 
 use crate::encoding::{Damaged, push, push_signed, push_text, take, take_signed, take_text};
 
@@ -131,14 +131,15 @@ impl Row {
 }
 
 impl Row {
-    /// Appends the value of the row's changelog record.
-    pub fn encode_changelog(&self, out: &mut Vec<u8>) {
-        self.record().encode(out);
+    /// Appends the value of the row's changelog record; pieces are in units of `scale`, which the store's form leaves to
+    /// the partition's own record.
+    pub fn encode_changelog(&self, scale: Scale, out: &mut Vec<u8>) {
+        self.record().encode(scale, out);
     }
 
-    /// Appends the value of the row's changelog record in Avro, behind the id of its schema.
-    pub fn encode_changelog_avro(&self, good_type: GoodType, schema_id: u32, out: &mut Vec<u8>) {
-        self.record().encode_avro(good_type, schema_id, out);
+    /// Appends the same in Avro, behind the id of its schema.
+    pub fn encode_changelog_avro(&self, good_type: GoodType, scale: Scale, schema_id: u32, out: &mut Vec<u8>) {
+        self.record().encode_avro(good_type, scale, schema_id, out);
     }
 
     fn record(&self) -> TransactionRecord {
@@ -146,13 +147,13 @@ impl Row {
         TransactionRecord { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms, outdated }
     }
 
-    /// Reads the value of a row's changelog record.
+    /// Reads the value of a row's changelog record, whose pieces must be of this scale.
     ///
     /// # Errors
-    /// [`DecodeError`] for a newer format or anything that is not such a record.
-    pub fn decode_changelog(value: &[u8]) -> Result<Self, DecodeError> {
+    /// [`DecodeError`] for a newer format, another scale, or anything that is not such a record.
+    pub fn decode_changelog(value: &[u8], scale: Scale) -> Result<Self, DecodeError> {
         let TransactionRecord { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms, outdated } =
-            TransactionRecord::decode(value)?;
+            TransactionRecord::decode(value, scale)?;
         Ok(Self { content, generation, streaming, lsn, commit_lsn, ts_ms, incremental_ts_ms, outdated })
     }
 }

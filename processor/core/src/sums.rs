@@ -3,12 +3,14 @@
 //! Owns the arithmetic of the second step and guards invariant 2: every change makes the next version, and the total
 //! is exact or an error, never wrapped.
 
+use schemas::Scale;
+
 use crate::encoding::Damaged;
 
 /// What is known of one good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sum {
-    /// Pieces that remain. Negative where the source says so.
+    /// Pieces that remain, in units of the system's scale. Negative where the source says so.
     pub remains: i128,
     /// Live source rows of the good. Signed: a row that moves from one input partition to another may be taken off
     /// before it is added.
@@ -22,11 +24,11 @@ pub struct Sum {
 /// A total that leaves its range. No sequence of real rows gets there (10^19 rows of the largest value would be
 /// needed), so this is a damaged or foreign record, and the operator has to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the sum leaves its range: {remains} pieces {delta:+}, {transactions} rows {rows:+}, version {version}")]
+#[error("the sum leaves its range: {remains} units {delta:+}, {transactions} rows {rows:+}, version {version}")]
 pub struct SumOverflow {
     /// Total before.
     pub remains: i128,
-    /// The change, in pieces.
+    /// The change, in the same units.
     pub delta: i128,
     /// Live rows before.
     pub transactions: i64,
@@ -36,7 +38,11 @@ pub struct SumOverflow {
     pub version: u64,
 }
 
+/// Low four bits of the first byte: version of the encoding. The high ones are the scale of the sum, because nothing
+/// else in an output partition's state says it: an output partition has no record of its own, and units of another scale
+/// are another quantity.
 const VERSION: u8 = 1;
+const SCALE_SHIFT: u32 = 4;
 
 impl Sum {
     /// Length of an encoded sum in bytes.
@@ -62,25 +68,36 @@ impl Sum {
         })
     }
 
-    /// Appends the value kept in the store: a version byte and fixed-width little-endian fields (goods are few).
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(VERSION);
+    /// Appends the value kept in the store: a byte of version and scale, and fixed-width little-endian fields (goods are
+    /// few).
+    pub fn encode(&self, scale: Scale, out: &mut Vec<u8>) {
+        out.push(first_byte(scale));
         out.extend_from_slice(&self.remains.to_le_bytes());
         out.extend_from_slice(&self.transactions.to_le_bytes());
         out.extend_from_slice(&self.version.to_le_bytes());
         out.extend_from_slice(&self.epoch.to_le_bytes());
     }
 
-    /// Reads a value of the store.
+    /// The scale of a value of the store, for comparing it once with the one that is configured.
     ///
     /// # Errors
     /// [`Damaged`] for anything [`Sum::encode`] of this version did not write.
-    pub fn decode(value: &[u8]) -> Result<Self, Damaged> {
-        Self::parse(value).ok_or(Damaged { what: "sum", length: value.len() })
+    pub fn scale(value: &[u8]) -> Result<Scale, Damaged> {
+        let first = value.first().filter(|first| *first & !(u8::MAX << SCALE_SHIFT) == VERSION);
+        let scale = first.and_then(|first| Scale::try_from(first >> SCALE_SHIFT).ok());
+        scale.ok_or(Damaged { what: "sum", length: value.len() })
     }
 
-    fn parse(value: &[u8]) -> Option<Self> {
-        let rest = value.strip_prefix(&[VERSION])?;
+    /// Reads a value of the store, of a sum of this scale.
+    ///
+    /// # Errors
+    /// [`Damaged`] for anything [`Sum::encode`] of this version did not write.
+    pub fn decode(value: &[u8], scale: Scale) -> Result<Self, Damaged> {
+        Self::parse(value, scale).ok_or(Damaged { what: "sum", length: value.len() })
+    }
+
+    fn parse(value: &[u8], scale: Scale) -> Option<Self> {
+        let rest = value.strip_prefix(&[first_byte(scale)])?;
         let (remains, rest) = rest.split_first_chunk()?;
         let (transactions, rest) = rest.split_first_chunk()?;
         let (version, rest) = rest.split_first_chunk()?;
@@ -92,6 +109,10 @@ impl Sum {
             epoch: u64::from_le_bytes(epoch),
         })
     }
+}
+
+const fn first_byte(scale: Scale) -> u8 {
+    VERSION | (scale.digits() << SCALE_SHIFT)
 }
 
 #[cfg(test)]
@@ -118,15 +139,30 @@ mod tests {
     fn the_store_form_survives_the_round_trip_and_refuses_anything_else() {
         let sum = Sum { remains: i128::MIN, transactions: -3, version: u64::MAX, epoch: 1 };
         let mut value = Vec::new();
-        sum.encode(&mut value);
-        assert_eq!(value.len(), Sum::ENCODED_BYTES);
-        assert_eq!(Sum::decode(&value), Ok(sum));
+        sum.encode(Scale::WHOLE, &mut value);
+        assert_eq!((value.len(), value[0]), (Sum::ENCODED_BYTES, 1));
+        assert_eq!(Sum::decode(&value, Scale::WHOLE), Ok(sum));
         for length in 0..value.len() {
-            assert!(Sum::decode(&value[..length]).is_err());
+            assert!(Sum::decode(&value[..length], Scale::WHOLE).is_err());
         }
         value.push(0);
-        assert!(Sum::decode(&value).is_err());
+        assert!(Sum::decode(&value, Scale::WHOLE).is_err());
         value[0] = 2;
-        assert!(Sum::decode(&value[..41]).is_err());
+        assert!(Sum::decode(&value[..41], Scale::WHOLE).is_err() && Sum::scale(&value).is_err());
+    }
+
+    #[test]
+    fn a_sum_says_its_scale_and_is_read_as_no_other() {
+        let sum = Sum { remains: -12_500, transactions: 3, version: 2, epoch: 1 };
+        let scales = (0..=Scale::MAX.digits()).map(|digits| Scale::try_from(digits).unwrap());
+        for scale in scales.clone() {
+            let mut value = Vec::new();
+            sum.encode(scale, &mut value);
+            assert_eq!((value.len(), Sum::scale(&value)), (Sum::ENCODED_BYTES, Ok(scale)));
+            for other in scales.clone() {
+                assert_eq!(Sum::decode(&value, other).is_ok(), other == scale, "{scale} as {other}");
+            }
+        }
+        assert!(Sum::scale(&[]).is_err() && Sum::scale(&[0xa1]).is_err());
     }
 }

@@ -96,8 +96,8 @@ impl<'a> Input<'a> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Malformed("a text that is not UTF-8"))
     }
 
-    /// A decimal of scale 0 in at most 16 bytes.
-    pub(crate) fn whole_decimal(&mut self) -> Result<i128, Malformed> {
+    /// A decimal in at most 16 bytes, in units of its scale.
+    pub(crate) fn units(&mut self) -> Result<i128, Malformed> {
         let bytes = self.bytes()?;
         let [first, ..] = bytes else { return Err(Malformed("a decimal without digits")) };
         let mut whole = if first & 0x80 == 0 { [0; 16] } else { [0xff; 16] };

@@ -10,6 +10,7 @@
 
 mod input;
 mod layout;
+pub(crate) mod own;
 pub(crate) mod write;
 
 pub(crate) use input::{Input, Malformed, Scalar};

@@ -33,7 +33,7 @@ pub(crate) fn or_null<T>(out: &mut Vec<u8>, value: Option<T>, write: impl FnOnce
     }
 }
 
-/// Appends a decimal of scale 0: two's complement in as few bytes as hold it, with their number before them.
+/// Appends a decimal in units of its scale: two's complement in as few bytes as hold it, with their number before them.
 pub(crate) fn decimal(out: &mut Vec<u8>, value: i128) {
     let bytes = value.to_be_bytes();
     let sign = if value < 0 { 0xff } else { 0 };

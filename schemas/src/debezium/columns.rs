@@ -1,4 +1,5 @@
-//! What the columns of the source table are called, what its two operations are, and of which type its goods and ids.
+//! What the columns of the source table are called, what its two operations are, and of which type its goods, ids and
+//! pieces.
 //!
 //! Owns the names, checked once: plain enough to stand in JSON unescaped, so that readers compare them as they are
 //! written. Never says what a value means.
@@ -6,7 +7,8 @@
 use std::fmt;
 
 use super::key::{Family, KeyEncoding};
-use crate::{GoodType, IdType};
+use super::number::{Form, Quantities};
+use crate::{GoodType, IdType, Scale};
 
 /// Names as an operator gives them; the default is the table of this project.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,11 +42,25 @@ impl Default for Names {
 #[error("{0}")]
 pub struct NamesInvalid(String);
 
-/// Checked [`Names`], ready for comparing, and the type of goods.
+/// How the connector writes quantities where no schema says it, which is in plain JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PiecesType {
+    /// As JSON numbers: integers, and `numeric` with `decimal.handling.mode` = `double`.
+    #[default]
+    Number,
+    /// As texts: `numeric` with `decimal.handling.mode` = `string`.
+    Text,
+    /// As Connect's decimals, base64 of the units: `numeric` with `decimal.handling.mode` = `precise`. Of a column whose
+    /// scale is that of the quantities, since it is written nowhere else; one without a scale writes it into each value.
+    Decimal,
+}
+
+/// Checked [`Names`], ready for comparing, and the types of goods and pieces.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Columns {
     names: Names,
     good_type: GoodType,
+    quantities: Quantities,
     /// The two operations as they stand in JSON, quotes included.
     add: String,
     remove: String,
@@ -77,7 +93,8 @@ impl PlainKey {
 }
 
 impl Columns {
-    /// Checks names. Goods are integers, unless [`Columns::with_goods`] says otherwise.
+    /// Checks names. Goods are integers, unless [`Columns::with_goods`] says otherwise; pieces are whole, unless
+    /// [`Columns::with_pieces`] does.
     ///
     /// # Errors
     /// [`NamesInvalid`] for a name that is empty or would be escaped in JSON, for two columns or two operations of one
@@ -131,6 +148,7 @@ impl Columns {
             remove: quoted(&names.remove),
             plain_key,
             good_type: GoodType::default(),
+            quantities: Quantities::default(),
             names,
         }
     }
@@ -144,6 +162,27 @@ impl Columns {
     /// Of which type the goods are.
     pub fn good_type(&self) -> GoodType {
         self.good_type
+    }
+
+    /// The same columns with quantities of this type, in units of this scale.
+    #[must_use]
+    pub fn with_pieces(self, pieces_type: PiecesType, scale: Scale) -> Self {
+        let form = match pieces_type {
+            PiecesType::Number => Form::AsWritten,
+            PiecesType::Text => Form::Text,
+            PiecesType::Decimal => Form::Decimal { scale: scale.digits().into() },
+        };
+        Self { quantities: Quantities { scale, form }, ..self }
+    }
+
+    /// How many digits quantities have behind the point.
+    pub fn pieces_scale(&self) -> Scale {
+        self.quantities.scale
+    }
+
+    /// How quantities are read.
+    pub(super) fn quantities(&self) -> &Quantities {
+        &self.quantities
     }
 
     /// Of which type the ids are.
@@ -210,7 +249,7 @@ impl Default for Columns {
 
 impl fmt::Debug for Columns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}, goods: {}", self.names, self.good_type)
+        write!(f, "{:?}, goods: {}, pieces: {:?}", self.names, self.good_type, self.quantities)
     }
 }
 

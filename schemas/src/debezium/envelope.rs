@@ -27,6 +27,7 @@ struct Row {
     good_id: Place,
     operation: Place,
     pcs: Place,
+    pcs_is_exact: bool,
 }
 
 #[derive(Debug, Default)]
@@ -84,7 +85,7 @@ impl Envelope {
                     match &**name {
                         name if name == columns.good_id() => row.good_id = self.good(columns, layout, input)?,
                         name if name == columns.operation() => row.operation = self.text(layout, input)?,
-                        name if name == columns.pcs() => row.pcs = self.number(layout, input)?,
+                        name if name == columns.pcs() => (row.pcs, row.pcs_is_exact) = self.number(layout, input)?,
                         _ => input.skip(layout)?,
                     }
                 }
@@ -119,21 +120,21 @@ impl Envelope {
     /// A good: where goods are texts, a text is one and no number.
     fn good(&mut self, columns: &Columns, layout: &Layout, input: &mut Input<'_>) -> Result<Place, Malformed> {
         match columns.good_type() {
-            GoodType::Integer => self.number(layout, input),
+            GoodType::Integer => self.number(layout, input).map(|(place, _)| place),
             GoodType::Text => self.text(layout, input),
         }
     }
 
-    /// A column with a number in it: decimals and texts are numbers, too.
-    fn number(&mut self, layout: &Layout, input: &mut Input<'_>) -> Result<Place, Malformed> {
+    /// A column with a number in it: decimals and texts are numbers, too, and exact ones.
+    fn number(&mut self, layout: &Layout, input: &mut Input<'_>) -> Result<(Place, bool), Malformed> {
         let number = match input.scalar(layout)? {
             Scalar::Decimal { unscaled, scale } => number::decimal(unscaled, scale),
             Scalar::Text(text) => number::text(text),
-            scalar => return Ok(Some(self.push(scalar))),
+            scalar => return Ok((Some(self.push(scalar)), false)),
         };
         let start = self.texts.len();
         self.texts.push_str(&number);
-        Ok(Some(start..self.texts.len()))
+        Ok((Some(start..self.texts.len()), true))
     }
 
     fn push(&mut self, scalar: Scalar<'_>) -> Range<usize> {
@@ -162,6 +163,7 @@ impl Envelope {
                 good_id: text(&row.good_id),
                 operation: text(&row.operation),
                 pcs: text(&row.pcs),
+                pcs_is_exact: row.pcs_is_exact,
             }),
             source: self.source.as_ref().map(|source| RawSource {
                 snapshot: text(&source.snapshot),

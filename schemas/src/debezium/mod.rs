@@ -16,7 +16,7 @@ pub(crate) mod registered;
 mod row;
 mod value;
 
-pub use columns::{Columns, Names, NamesInvalid};
+pub use columns::{Columns, Names, NamesInvalid, PiecesType};
 pub use key::{Key, KeyEncoding};
 pub use registered::{UnusableSchema, WriterSchema, schema_id};
 pub use value::{Change, ChangeOperation, Partial, RowChange, Snapshot, Source, UNAVAILABLE};

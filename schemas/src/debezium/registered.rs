@@ -157,6 +157,7 @@ impl WriterSchema {
                 if let Some(row) = &mut envelope.after {
                     row.good_id = good_id.as_deref().or(row.good_id);
                     row.pcs = pcs.as_deref().or(row.pcs);
+                    row.pcs_is_exact = pcs.is_some();
                 }
                 with(envelope)
             }

@@ -72,7 +72,7 @@ pub struct Partial {
     pub good_id: Option<GoodId>,
     /// Whether pieces came, unless unavailable.
     pub adds: Option<bool>,
-    /// The pieces, not negative, unless unavailable.
+    /// The pieces, not negative, in units of the scale, unless unavailable.
     pub pieces: Option<i64>,
 }
 
@@ -184,6 +184,8 @@ pub(super) struct RawRow<'a> {
     pub(super) good_id: Option<&'a str>,
     pub(super) operation: Option<&'a str>,
     pub(super) pcs: Option<&'a str>,
+    /// `pcs` is the text of what was no JSON number but a decimal or a text, so that every digit of it counts.
+    pub(super) pcs_is_exact: bool,
 }
 
 /// `source`.
@@ -214,7 +216,7 @@ impl<'a> Envelope<'a> {
             sequence: raw(source.sequence),
             ts_ms: raw(source.ts_ms),
         };
-        let mut row = RawRow { id, good_id, operation, pcs };
+        let mut row = RawRow { id, good_id, operation, pcs, ..RawRow::default() };
         row.share(columns);
         Ok(RawEnvelope { before, after: found.map(|_others| row), source: source.flatten().map(block), op: raw(op) })
     }
@@ -422,9 +424,22 @@ impl RawRow<'_> {
 
     fn content(&self, columns: &Columns) -> Result<Content, Rejection> {
         let good_id = good(columns, self.good_id.unwrap_or("null"))?;
-        let pieces = pieces(columns, self.pcs.unwrap_or("null"))?;
+        let pieces = self.pieces(columns)?;
         let adds = adds(columns, self.operation.unwrap_or("null"))?;
         Ok(Content { good_id, pieces: signed(adds, pieces) })
+    }
+
+    /// The number of pieces, not negative, in units of the scale.
+    #[inline]
+    fn pieces(&self, columns: &Columns) -> Result<i64, Rejection> {
+        let raw = self.pcs.unwrap_or("null");
+        let quantities = columns.quantities();
+        let number =
+            if quantities.are_whole_numbers() { number::integer(raw) } else { quantities.read(raw, self.pcs_is_exact) };
+        match number {
+            Integer::Value(pieces) if pieces >= 0 => Ok(pieces),
+            number => Err(no_pieces(columns, raw, number)),
+        }
     }
 
     /// What the row says where at least one column is unavailable.
@@ -433,7 +448,7 @@ impl RawRow<'_> {
         Ok(Partial {
             good_id: available(good(columns, self.good_id.unwrap_or("null")))?,
             adds: available(adds(columns, self.operation.unwrap_or("null")))?,
-            pieces: available(pieces(columns, self.pcs.unwrap_or("null")))?,
+            pieces: available(self.pieces(columns))?,
         })
     }
 }
@@ -456,16 +471,23 @@ fn refusal(reason: Reason, column: &str, raw: &str, what: &str) -> Rejection {
     Rejection::new(reason, format!("{column} is {what}{}", excerpt(raw.as_bytes())))
 }
 
-/// The number of pieces, not negative.
-fn pieces(columns: &Columns, raw: &str) -> Result<i64, Rejection> {
-    let reason = match number::integer(raw) {
-        Integer::Value(pieces) if pieces >= 0 => return Ok(pieces),
-        Integer::Value(_) | Integer::TooSmall | Integer::Fractional { negative: true } => Reason::NegativePcs,
-        Integer::Fractional { negative: false } => Reason::FractionalPcs,
-        Integer::TooLarge => Reason::PcsOutOfRange,
-        Integer::NotANumber => Reason::PcsInvalid,
+/// The refusal of a number that pieces cannot have.
+#[cold]
+fn no_pieces(columns: &Columns, raw: &str, number: Integer) -> Rejection {
+    let quantities = columns.quantities();
+    let (reason, needed) = match number {
+        Integer::Value(_) | Integer::TooSmall | Integer::Fractional { negative: true } => (Reason::NegativePcs, None),
+        Integer::Fractional { negative: false } => (Reason::FractionalPcs, quantities.needed(raw)),
+        Integer::TooLarge => (Reason::PcsOutOfRange, None),
+        Integer::NotANumber => (Reason::PcsInvalid, None),
     };
-    Err(refusal(reason, columns.pcs(), raw, ""))
+    let what = match needed {
+        Some(digits) if !quantities.scale.is_whole() => {
+            format!("finer than --pieces-scale {}, it takes {digits}: ", quantities.scale)
+        }
+        _ => String::new(),
+    };
+    refusal(reason, columns.pcs(), raw, &what)
 }
 
 /// Whether pieces came.

@@ -70,7 +70,7 @@ impl<W: Work> Loop<W> {
             tracing::error!(
                 code = "SINK_REMAINS_TOO_LARGE",
                 %good_id,
-                "the remains of the good do not fit 64 bits; its row keeps the last value that did, the true one is in \
+                "the remains of the good do not fit their column; its row keeps the last value that did, the true one is in \
                  remains.held_goods. To do: correct the good's transactions; its next fitting version is applied"
             );
         }

@@ -7,8 +7,8 @@
 )]
 
 use processor_core::{Row, Sum};
-use schemas::TransactionRecord;
 use schemas::debezium::{Columns, WriterSchema};
+use schemas::{Scale, TransactionRecord};
 use serde_json::Value;
 
 use crate::inputs::join;
@@ -64,7 +64,8 @@ pub fn schemas() -> Vec<Vec<u8>> {
 }
 
 /// A partition's own record with everything in it.
-const PARTITION: &[u8] = br#"{"format":1,"key_encoding":"{\"id\":\"*\"}","good_type":"text","before_snapshots":20,
+const PARTITION: &[u8] =
+    br#"{"format":1,"key_encoding":"{\"id\":\"*\"}","good_type":"text","pieces_scale":3,"before_snapshots":20,
     "generations":[{"snapshot_lsn":100,"ts_ms":1795333786480,"live":7}],"swept":90,
     "sweep":{"generation":100,"after":"78c14186-0000-4000-8000-000000000004","removed":1,"markers":2,"lifted":3},
     "held":{"generation":100,"would_remove":9,"live":12},"caught_up":true}"#;
@@ -87,14 +88,14 @@ pub fn own_records() -> Vec<Vec<u8>> {
 pub fn state() -> Vec<Vec<u8>> {
     let records = own_records();
     let values = records.iter().map(|input| crate::inputs::split(input).1);
-    let rows = values.filter(|value| TransactionRecord::decode(value).is_ok());
-    let rows = rows.filter_map(|value| Row::decode_changelog(value).ok()).map(|row| {
+    let rows = values.filter(|value| TransactionRecord::decode(value, Scale::WHOLE).is_ok());
+    let rows = rows.filter_map(|value| Row::decode_changelog(value, Scale::WHOLE).ok()).map(|row| {
         let mut out = Vec::new();
         row.encode(&mut out);
         out
     });
     let mut sum = Vec::new();
-    Sum { remains: -15, transactions: 2, version: 3, epoch: 1_795_333_787_103 }.encode(&mut sum);
+    Sum { remains: -15, transactions: 2, version: 3, epoch: 1_795_333_787_103 }.encode(Scale::WHOLE, &mut sum);
     rows.chain([sum]).collect()
 }
 

@@ -4,9 +4,9 @@ use std::io::Write as _;
 use std::sync::{Arc, LazyLock};
 
 use processor_core::{Partition, Row, Sum};
-use schemas::debezium::{Columns, Decoder, Names, WriterSchema};
+use schemas::debezium::{Columns, Decoder, Names, PiecesType, WriterSchema};
 use schemas::{
-    ChangelogKey, Control, GoodType, IdType, Movement, ReceivedControl, StockDelta, TransactionRecord, headers,
+    ChangelogKey, Control, GoodType, IdType, Movement, ReceivedControl, Scale, StockDelta, TransactionRecord, headers,
 };
 use service::configuration::{Common, parse_from};
 use uuid::Uuid;
@@ -22,18 +22,26 @@ const PER_BYTE_OF_SCHEMA: usize = 20_000;
 /// Longest value that a decoder lets pass.
 const LIMIT: usize = 500;
 
+/// Scales that records are read as: whole pieces, and that of the golden fractions.
+fn scales() -> impl Iterator<Item = Scale> {
+    [0, 3].into_iter().flat_map(Scale::try_from)
+}
+
 const fn allowed(bytes: &[u8]) -> usize {
     AT_LEAST + PER_BYTE * bytes.len()
 }
 
-/// Of the usual table, of one whose goods are texts, and of one whose key has two columns.
+/// Of the usual table, of one whose goods are texts, of one whose key has two columns, and of two whose pieces are not
+/// whole.
 fn decoders() -> &'static [Decoder] {
     static DECODERS: LazyLock<Vec<Decoder>> = LazyLock::new(|| {
         let of = |columns| Decoder { columns, ..Decoder::new(LIMIT) };
         let id = ["id", "created_at"].map(str::to_owned).to_vec();
         let keys = Columns::new(Names { id, id_type: IdType::Key, ..Names::default() });
         let texts = Columns::default().with_goods(GoodType::Text);
-        [Columns::default(), texts].into_iter().chain(keys).map(of).collect()
+        let pieces = |pieces_type| Columns::default().with_pieces(pieces_type, Scale::MAX);
+        let tables = [Columns::default(), texts, pieces(PiecesType::Number), pieces(PiecesType::Decimal)];
+        tables.into_iter().chain(keys).map(of).collect()
     });
     &DECODERS
 }
@@ -92,16 +100,19 @@ fn written(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 /// Records of the changelog and of the control topic: what is accepted is written again and read as the same.
 pub fn changelog(input: &[u8]) {
     let (key, value) = split(input);
-    let (key, record, partition, control) = bounded("the changelog", 4 * allowed(input), || {
-        (ChangelogKey::decode(key), TransactionRecord::decode(value), Partition::decode(value), Control::decode(value))
+    let (key, partition, control) = bounded("the changelog", 4 * allowed(input), || {
+        (ChangelogKey::decode(key), Partition::decode(value), Control::decode(value))
     });
     if let Ok(key) = key {
         assert_eq!(ChangelogKey::decode(&written(|out| key.encode(out))), Ok(key));
     }
-    if let Ok(record) = record {
-        assert_eq!(TransactionRecord::decode(&written(|out| record.encode(out))).as_ref(), Ok(&record));
+    for scale in scales() {
+        let record = bounded("the rows' changelog", allowed(input), || TransactionRecord::decode(value, scale));
+        let Ok(record) = record else { continue };
+        let read = |value: Vec<u8>| TransactionRecord::decode(&value, scale);
+        assert_eq!(read(written(|out| record.encode(scale, out))).as_ref(), Ok(&record));
         let goods = record.content.as_ref().map_or(GoodType::Integer, |content| content.good_id.good_type());
-        assert_eq!(TransactionRecord::decode(&written(|out| record.encode_avro(goods, 7, out))), Ok(record));
+        assert_eq!(read(written(|out| record.encode_avro(goods, scale, 7, out))), Ok(record));
     }
     if let Ok(partition) = partition {
         assert_eq!(Partition::decode(&written(|out| partition.encode(out))), Ok(partition));
@@ -115,33 +126,41 @@ pub fn changelog(input: &[u8]) {
 /// Movements and stock deltas, and what their headers say.
 pub fn outputs(input: &[u8]) {
     let (key, value) = split(input);
-    let (movement, delta) = bounded("outputs", 4 * allowed(input), || {
+    bounded("outputs", 2 * allowed(input), || {
         let _ = (headers::parse_next_offset(Some(value)), headers::parse_sequence(Some(value)));
         let _ = [GoodType::Integer, GoodType::Text].map(|goods| StockDelta::decode_key(key, goods));
-        (Movement::decode(key, value), StockDelta::decode(key, value))
     });
-    if let Ok(movement) = movement {
-        let key = written(|out| movement.encode_key(out));
-        assert_eq!(Movement::decode(&key, &written(|out| movement.encode(out))), Ok(movement));
-    }
-    if let Ok(delta) = delta {
-        let key = written(|out| delta.encode_key(out));
-        assert_eq!(StockDelta::decode(&key, &written(|out| delta.encode(out))).as_ref(), Ok(&delta));
-        let mut avro = Vec::new();
-        if delta.encode_avro(7, &mut avro).is_ok() {
-            assert_eq!(StockDelta::decode(&key, &avro), Ok(delta));
+    for scale in scales() {
+        let (movement, delta) = bounded("outputs", 2 * allowed(input), || {
+            (Movement::decode(key, value, scale), StockDelta::decode(key, value, scale))
+        });
+        if let Ok(movement) = movement {
+            let key = written(|out| movement.encode_key(out));
+            assert_eq!(Movement::decode(&key, &written(|out| movement.encode(scale, out)), scale), Ok(movement));
+        }
+        if let Ok(delta) = delta {
+            let key = written(|out| delta.encode_key(out));
+            let json = written(|out| delta.encode(scale, out));
+            assert_eq!(StockDelta::decode(&key, &json, scale).as_ref(), Ok(&delta));
+            let mut avro = Vec::new();
+            if delta.encode_avro(7, scale, &mut avro).is_ok() {
+                assert_eq!(StockDelta::decode(&key, &avro, scale), Ok(delta));
+            }
         }
     }
 }
 
 /// Values of the local store.
 pub fn state(input: &[u8]) {
-    let (row, sum) = bounded("the state", allowed(input), || (Row::decode(input), Sum::decode(input)));
+    let (row, sum) = bounded("the state", allowed(input), || {
+        let sum = Sum::scale(input).and_then(|scale| Sum::decode(input, scale).map(|sum| (sum, scale)));
+        (Row::decode(input), sum)
+    });
     if let Ok(row) = row {
         assert_eq!(Row::decode(&written(|out| row.encode(out))), Ok(row));
     }
-    if let Ok(sum) = sum {
-        assert_eq!(written(|out| sum.encode(out)), input);
+    if let Ok((sum, scale)) = sum {
+        assert_eq!(written(|out| sum.encode(scale, out)), input);
     }
 }
 

@@ -45,6 +45,9 @@ struct Cli {
     /// or `{"id":…,"deleted":true}`
     #[arg(long, value_name = "FILE")]
     rows: Option<PathBuf>,
+    /// How many digits quantities have behind the point, as the processor is told
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pieces_scale: u32,
     /// Compaction may have removed records: gaps between versions are no findings
     #[arg(long)]
     compacted: bool,
@@ -74,8 +77,9 @@ fn main() -> ExitCode {
 /// Whether nothing was found.
 fn run(cli: &Cli) -> Result<bool> {
     let kafka = Kafka::new(&cli.bootstrap_servers);
-    let collector =
-        Collector::new(&kafka, &cli.source_topic, &cli.topic_prefix, &cli.application_id).compacted(cli.compacted);
+    let collector = Collector::new(&kafka, &cli.source_topic, &cli.topic_prefix, &cli.application_id)
+        .compacted(cli.compacted)
+        .scale(cli.pieces_scale);
     collector.wait_settled(Duration::from_secs(cli.settle_seconds))?;
     let mut facts = collector.collect(None)?;
     if let Some(url) = &cli.target_url {
@@ -86,7 +90,7 @@ fn run(cli: &Cli) -> Result<bool> {
     }
     if let Some(path) = &cli.rows {
         let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-        facts.rows = Some(read_row_log(BufReader::new(file))?);
+        facts.rows = Some(read_row_log(BufReader::new(file), cli.pieces_scale)?);
     }
     let findings = checker::check(&facts);
     for topic in facts.topics() {

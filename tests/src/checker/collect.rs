@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::facts::{Contribution, Facts, LogEnds, TargetRow, Topic};
 use super::live::LiveReader;
-use super::records::contribution;
-use crate::client::{Isolation, Kafka, Sql};
+use super::records::contributions;
+use crate::client::{Isolation, Kafka, Sql, units};
 use crate::stack::wait_until;
 
 /// Which job is looked at, and what is known about it besides Kafka.
@@ -21,6 +21,7 @@ pub struct Collector<'a> {
     topic_prefix: String,
     application_id: String,
     compacted: bool,
+    scale: u32,
 }
 
 impl<'a> Collector<'a> {
@@ -32,6 +33,7 @@ impl<'a> Collector<'a> {
             topic_prefix: topic_prefix.to_owned(),
             application_id: application_id.to_owned(),
             compacted: false,
+            scale: 0,
         }
     }
 
@@ -39,6 +41,13 @@ impl<'a> Collector<'a> {
     #[must_use]
     pub fn compacted(mut self, compacted: bool) -> Self {
         self.compacted = compacted;
+        self
+    }
+
+    /// Says how many digits quantities have behind the point.
+    #[must_use]
+    pub fn scale(mut self, scale: u32) -> Self {
+        self.scale = scale;
         self
     }
 
@@ -76,6 +85,7 @@ impl<'a> Collector<'a> {
     pub fn collect(&self, live: Option<LiveReader>) -> Result<Facts> {
         let [input, changelog, movements, deltas, dead_letters] = self.topics();
         let mut facts = Facts {
+            scale: self.scale,
             input: self.topic(&input, false)?,
             changelog: self.topic(&changelog, self.compacted)?,
             movements: self.topic(&movements, false)?,
@@ -126,7 +136,7 @@ impl Facts {
             let mut columns = row.into_iter().map(|value| value.context("unexpected NULL"));
             let mut next = || columns.next().context("a column is missing")?;
             let good = next()?.parse()?;
-            Ok((good, TargetRow { cnt: next()?.parse()?, epoch: next()?.parse()?, version: next()?.parse()? }))
+            Ok((good, TargetRow { cnt: units(&next()?)?, epoch: next()?.parse()?, version: next()?.parse()? }))
         });
         self.target = Some(rows.collect::<Result<_>>()?);
         Ok(())
@@ -139,7 +149,7 @@ impl Facts {
         let rows = rows.into_iter().map(|row| {
             let mut columns = row.into_iter().map(|value| value.context("unexpected NULL"));
             let mut next = || columns.next().context("a column is missing")?;
-            Ok((next()?, Contribution { good: next()?.parse()?, pieces: next()?.parse()? }))
+            Ok((next()?, Contribution { good: next()?.parse()?, pieces: units(&next()?)?.try_into()? }))
         });
         self.rows = Some(rows.collect::<Result<_>>()?);
         Ok(())
@@ -147,8 +157,9 @@ impl Facts {
 }
 
 /// Reads a workload's own log: one JSON object a line, in order of commit. `{"id":…,"good_id":…,"operation":…,"pcs":…}` is
-/// a row as it was written, `{"id":…,"deleted":true}` the end of one; the last line of an id counts.
-pub fn read_row_log(log: impl BufRead) -> Result<BTreeMap<String, Contribution>> {
+/// a row as it was written, `{"id":…,"deleted":true}` the end of one; the last line of an id counts. Pieces have at most
+/// `scale` digits behind the point.
+pub fn read_row_log(log: impl BufRead, scale: u32) -> Result<BTreeMap<String, Contribution>> {
     let mut rows = BTreeMap::new();
     for (number, line) in (1_usize..).zip(log.lines()) {
         let line = line?;
@@ -161,7 +172,7 @@ pub fn read_row_log(log: impl BufRead) -> Result<BTreeMap<String, Contribution>>
         if row.get("deleted").and_then(Value::as_bool) == Some(true) {
             rows.remove(&id);
         } else {
-            rows.insert(id, contribution(&row).with_context(context)?);
+            rows.insert(id, contributions(&row, scale).first().copied().with_context(context)?);
         }
     }
     Ok(rows)

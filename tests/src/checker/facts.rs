@@ -9,7 +9,7 @@ use crate::client::{GroupOffset, Record};
 pub struct Contribution {
     /// The good.
     pub good: i64,
-    /// Signed pieces: positive for `add`, negative for `remove`.
+    /// Signed pieces: positive for `add`, negative for `remove`; units of a piece where they are not whole.
     pub pieces: i64,
 }
 
@@ -51,8 +51,8 @@ pub struct LiveRead {
 /// A row of `remains.remains`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TargetRow {
-    /// Pieces.
-    pub cnt: i64,
+    /// Pieces, or units of a piece.
+    pub cnt: i128,
     /// Epoch of the output the row comes from, ms since 1970.
     pub epoch: u64,
     /// Version of the good within the epoch.
@@ -62,6 +62,8 @@ pub struct TargetRow {
 /// Everything about one job, collected while nothing moved.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
+    /// How many digits quantities have behind the point.
+    pub scale: u32,
     /// What the source ended with, by row id: the workload's own log, or the source table. `None` = not known.
     pub rows: Option<BTreeMap<String, Contribution>>,
     /// The input topic.

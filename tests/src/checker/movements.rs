@@ -12,12 +12,12 @@ use serde::Deserialize;
 use super::facts::{Facts, Topic};
 use super::finding::{Code, Finding, find};
 use super::records::{is_own_state, place, row_state};
-use crate::client::{Delta, Record};
+use crate::client::{Delta, Record, quantity};
 
 #[derive(Deserialize)]
 struct Movement {
     good_id: i64,
-    #[serde(rename = "delta")]
+    #[serde(rename = "delta", deserialize_with = "quantity::deserialize")]
     _delta: i128,
     #[serde(rename = "transactions")]
     _transactions: i64,

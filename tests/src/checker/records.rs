@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::facts::{Contribution, Topic};
 use super::finding::{Code, Finding, find};
-use crate::client::Record;
+use crate::client::{Record, quantity, units};
 
 /// Keys of this kind hold a partition's own state, not a row or a good.
 const OWN_STATE: char = '#';
@@ -41,9 +42,10 @@ impl Mark {
 pub(super) type Changelog = BTreeMap<String, Option<Contribution>>;
 
 #[derive(Deserialize)]
-struct RowState {
+struct RowState<'a> {
     good_id: Option<i64>,
-    pieces: Option<i64>,
+    #[serde(borrow)]
+    pieces: Option<&'a RawValue>,
 }
 
 /// Reads the changelog; two equal states of a row in succession mean that an event was applied twice.
@@ -74,7 +76,10 @@ pub(super) fn changelog(topic: &Topic, findings: &mut Vec<Finding>) -> Changelog
 pub(super) fn row_state(record: &Record) -> Result<Option<Contribution>, String> {
     let Some(value) = record.value.as_deref() else { return Ok(None) };
     match serde_json::from_slice(value) {
-        Ok(RowState { good_id: Some(good), pieces: Some(pieces) }) => Ok(Some(Contribution { good, pieces })),
+        Ok(RowState { good_id: Some(good), pieces: Some(pieces) }) => {
+            let pieces = units(pieces.get()).and_then(|units| Ok(i64::try_from(units)?));
+            Ok(Some(Contribution { good, pieces: pieces.map_err(|error| format!("{error:#}"))? }))
+        }
         Ok(RowState { good_id: None, pieces: None }) => Ok(None),
         Ok(_) => Err("half a row".into()),
         Err(error) => Err(error.to_string()),
@@ -92,7 +97,7 @@ pub(super) struct Said {
 
 /// Collects what the input says; records at the `refused` places (partition, offset) are in the dead letters and say
 /// nothing. What cannot be read is for the processor to refuse, not for us.
-pub(super) fn input(topic: &Topic, refused: &BTreeSet<(i32, i64)>) -> BTreeMap<String, Said> {
+pub(super) fn input(topic: &Topic, scale: u32, refused: &BTreeSet<(i32, i64)>) -> BTreeMap<String, Said> {
     let mut said: BTreeMap<String, Said> = BTreeMap::new();
     for record in &topic.committed {
         if refused.contains(&(record.partition, record.offset)) {
@@ -104,9 +109,7 @@ pub(super) fn input(topic: &Topic, refused: &BTreeSet<(i32, i64)>) -> BTreeMap<S
         let Some(id) = record.key.as_deref().and_then(row_id) else { continue };
         let entry = said.entry(id).or_default();
         entry.named = true;
-        if let Some(contribution) = value.get("after").and_then(contribution) {
-            entry.contributions.insert(contribution);
-        }
+        entry.contributions.extend(value.get("after").map(|row| contributions(row, scale)).unwrap_or_default());
     }
     said
 }
@@ -117,13 +120,19 @@ fn row_id(key: &[u8]) -> Option<String> {
     Some(key.get("id")?.as_str()?.to_ascii_lowercase())
 }
 
-/// A row's contribution; `None` when it has no usable columns.
-pub(super) fn contribution(row: &Value) -> Option<Contribution> {
-    let good = row.get("good_id")?.as_i64()?;
-    let pieces = row.get("pcs")?.as_i64()?;
-    match row.get("operation")?.as_str()? {
-        "add" => Some(Contribution { good, pieces }),
-        "remove" => Some(Contribution { good, pieces: -pieces }),
-        _ => None,
-    }
+/// What a row may contribute, in units of 10^−`scale`; nothing when it has no usable columns, more than one thing where
+/// its pieces can be read in more than one way.
+pub(super) fn contributions(row: &Value, scale: u32) -> Vec<Contribution> {
+    let text = |name| row.get(name).and_then(Value::as_str);
+    let sign = match text("operation") {
+        Some("add") => 1,
+        Some("remove") => -1,
+        _ => return Vec::new(),
+    };
+    let (Some(good), Some(pcs)) = (row.get("good_id").and_then(Value::as_i64), row.get("pcs")) else {
+        return Vec::new();
+    };
+    let signed = |units| i64::try_from(units).ok()?.checked_mul(sign);
+    let pieces = quantity::of_connector(pcs, scale).into_iter().filter_map(signed);
+    pieces.map(|pieces| Contribution { good, pieces }).collect()
 }

@@ -79,7 +79,7 @@ fn origin(letter: &Record) -> Option<(i32, i64)> {
 }
 
 fn input_is_known(facts: &Facts, refused: &BTreeSet<(i32, i64)>, changelog: &Changelog, findings: &mut Vec<Finding>) {
-    let said = records::input(&facts.input, refused);
+    let said = records::input(&facts.input, facts.scale, refused);
     // Retention may have taken events whose effect is in the changelog.
     let whole = facts.input.ends.values().all(|ends| ends.start == 0);
     if !facts.changelog.compacted {
@@ -122,8 +122,13 @@ fn sums_are_the_changelogs(changelog: &Changelog, newest: &Newest, findings: &mu
 fn target_is_the_output(facts: &Facts, newest: &Newest, findings: &mut Vec<Finding>) {
     let Some(target) = &facts.target else { return };
     for (good, delta) in newest {
-        // What does not fit the target's bigint is held there and keeps an older row.
-        let Ok(remains) = i64::try_from(delta.remains) else { continue };
+        // What does not fit the target's bigint, or numeric of 38 digits, is held there and keeps an older row.
+        let remains = delta.remains;
+        let fits =
+            if facts.scale == 0 { i64::try_from(remains).is_ok() } else { remains.unsigned_abs() < 10_u128.pow(38) };
+        if !fits {
+            continue;
+        }
         let Some(row) = target.get(good) else {
             find(findings, Code::TargetLost, format!("good {good} ({remains}) is not in the target"));
             continue;

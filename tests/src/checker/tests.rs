@@ -87,6 +87,7 @@ fn right() -> Facts {
     let live = [("changelog", &changelog), ("deltas", &deltas)]
         .map(|(name, records)| LiveRead { topic: name.to_owned(), records: records.clone() });
     Facts {
+        scale: 0,
         rows: Some(BTreeMap::from([
             ("b".to_owned(), Contribution { good: 1, pieces: 31 }),
             ("c".to_owned(), Contribution { good: 2, pieces: -4 }),
@@ -377,7 +378,7 @@ fn a_row_log_ends_with_the_last_line_of_each_row() {
 
 {"id":"a","good_id":2,"operation":"add","pcs":6}
 {"id":"b","deleted":true}"#;
-    let rows = read_row_log(log.as_bytes()).unwrap();
+    let rows = read_row_log(log.as_bytes(), 0).unwrap();
     assert_eq!(rows, BTreeMap::from([("a".to_owned(), Contribution { good: 2, pieces: 6 })]));
-    assert!(read_row_log(r#"{"id":"a","good_id":2,"operation":"steal","pcs":6}"#.as_bytes()).is_err());
+    assert!(read_row_log(r#"{"id":"a","good_id":2,"operation":"steal","pcs":6}"#.as_bytes(), 0).is_err());
 }

@@ -8,14 +8,18 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use serde::Deserialize;
 
+use super::quantity;
+
 /// The part of a stock-delta record that is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Delta {
     /// The good.
     pub good_id: i64,
-    /// Change made by this record, in pieces.
+    /// Change made by this record, in pieces or units of a piece.
+    #[serde(deserialize_with = "quantity::deserialize")]
     pub delta: i128,
-    /// Total after this record, in pieces.
+    /// Total after this record, in the same.
+    #[serde(deserialize_with = "quantity::deserialize")]
     pub remains: i128,
     /// Live transactions of the good after this record.
     pub transactions: i64,

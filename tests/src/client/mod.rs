@@ -9,6 +9,7 @@ mod connect;
 mod groups;
 mod history;
 mod kafka;
+pub(crate) mod quantity;
 mod records;
 mod runtime;
 mod sql;
@@ -19,6 +20,7 @@ pub use connect::{Connect, ConnectorState, Format, orders_connector, orders_conn
 pub use groups::{GroupOffset, ResetTo};
 pub use history::{CapturedRecord, History, Replay, data_directory, expected_remains};
 pub use kafka::{Kafka, unique_name};
+pub use quantity::units;
 pub(crate) use records::is_passing;
 pub use records::{Isolation, OutgoingRecord, Record};
 pub use sql::Sql;

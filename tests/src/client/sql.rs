@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{Column as _, Row as _, ValueRef as _};
 
+use super::quantity::units;
 use super::runtime::block_on;
 
 const ACQUIRE_WITHIN: Duration = Duration::from_secs(5);
@@ -56,7 +57,7 @@ impl Sql {
             .collect()
     }
 
-    /// `remains.remains` of the target: good → pieces. Empty while the table does not exist yet.
+    /// `remains.remains` of the target: good → pieces, or units of a piece. Empty while the table does not exist yet.
     pub fn remains(&self) -> Result<BTreeMap<i64, i64>> {
         if self.rows("SELECT 1 WHERE to_regclass('remains.remains') IS NOT NULL")?.is_empty() {
             return Ok(BTreeMap::new());
@@ -73,12 +74,10 @@ impl Sql {
 }
 
 fn pairs(rows: Vec<Vec<Option<String>>>) -> Result<BTreeMap<i64, i64>> {
-    rows.into_iter()
-        .map(|row| {
-            let mut values =
-                row.into_iter().map(|value| value.context("unexpected NULL")?.parse().map_err(anyhow::Error::from));
-            let mut next = || values.next().context("expected two columns")?;
-            Ok((next()?, next()?))
-        })
-        .collect()
+    let pair = |row: Vec<Option<String>>| {
+        let [good, quantity] = <[Option<String>; 2]>::try_from(row).ok().context("expected two columns")?;
+        let quantity = units(&quantity.context("unexpected NULL")?)?;
+        Ok((good.context("unexpected NULL")?.parse()?, i64::try_from(quantity)?))
+    };
+    rows.into_iter().map(pair).collect()
 }

@@ -21,15 +21,15 @@ const CONNECTOR: &str = "orders-connector";
 const HELD: &str = "its partition waits";
 
 /// A job that reads what the connector writes.
-struct Run<'a> {
+pub(super) struct Run<'a> {
     stack: &'a dyn Stack,
-    job: Job<'a>,
-    source: Sql,
+    pub(super) job: Job<'a>,
+    pub(super) source: Sql,
     connect: Connect,
 }
 
 impl<'a> Run<'a> {
-    fn new(stack: &'a dyn Stack, name: &str) -> Result<Self> {
+    pub(super) fn new(stack: &'a dyn Stack, name: &str) -> Result<Self> {
         let addresses = stack.addresses(Viewpoint::Host);
         Ok(Self {
             stack,
@@ -41,10 +41,30 @@ impl<'a> Run<'a> {
 
     /// Lets the connector write in this format from now on.
     fn write_in(&self, key: Format, value: Format) -> Result<()> {
+        self.connect.register(CONNECTOR, &self.connector(key, value)?)
+    }
+
+    /// Lets the connector write values in this format, `numeric` columns in this way (`decimal.handling.mode`), and
+    /// nothing any more as before.
+    pub(super) fn write_decimals_in(&self, value: Format, mode: &str) -> Result<()> {
+        let mut connector = self.connector(Format::Json, value)?;
+        connector.as_object_mut().context("no settings")?.insert("decimal.handling.mode".into(), mode.into());
+        let runs = self.connect.state(CONNECTOR)?.is_some();
+        if runs {
+            self.connect.stop(CONNECTOR)?;
+        }
+        self.connect.put_config(CONNECTOR, &connector)?;
+        if runs {
+            self.connect.resume(CONNECTOR)?;
+        }
+        self.connect.wait_running(CONNECTOR)
+    }
+
+    fn connector(&self, key: Format, value: Format) -> Result<serde_json::Value> {
         let inside = self.stack.addresses(Viewpoint::Stack);
         let database = inside.source_database.context("no source database")?;
         let registry = inside.registry_url.context("no registry")?;
-        self.connect.register(CONNECTOR, &orders_connector_in(&database, key, value, &registry))
+        Ok(orders_connector_in(&database, key, value, &registry))
     }
 
     /// How many values of the input begin with a zero byte, and how many with a brace.
@@ -57,7 +77,7 @@ impl<'a> Run<'a> {
     }
 
     /// Waits until the output equals the source; a processor that ends meanwhile, or a connector that fails, says why.
-    fn wait_equal(&self, processors: &mut [Box<dyn RunningProgram>]) -> Result<()> {
+    pub(super) fn wait_equal(&self, processors: &mut [Box<dyn RunningProgram>]) -> Result<()> {
         let expected = self.source.source_sums()?;
         wait_until("output equal to the source", CAUGHT_UP_WITHIN, || {
             for processor in processors.iter_mut() {
@@ -71,7 +91,7 @@ impl<'a> Run<'a> {
         self.job.wait_for(&expected, processors)
     }
 
-    fn no_dead_letters(&self) -> Result<()> {
+    pub(super) fn no_dead_letters(&self) -> Result<()> {
         let letters = self.job.kafka.read(&self.job.topic("dead-letters"), Isolation::ReadCommitted)?;
         ensure!(letters.is_empty(), "{} dead letters", letters.len());
         Ok(())
@@ -163,15 +183,16 @@ pub fn output_in_avro_reaches_the_target(stack: &dyn Stack, history: &str) -> Re
     }
     job.wait_for_target(&expected)?;
     let registry = stack.addresses(Viewpoint::Host).schemas_url().context("no registry")?;
-    let goods = schemas::GoodType::Integer;
-    for (topic, schema) in
-        [("deltas", schemas::delta::avro_schema(goods)), ("transactions", schemas::changelog::avro_schema(goods))]
-    {
+    let (goods, scale) = (schemas::GoodType::Integer, schemas::Scale::WHOLE);
+    for (topic, schema) in [
+        ("deltas", schemas::delta::avro_schema(goods, scale)),
+        ("transactions", schemas::changelog::avro_schema(goods, scale)),
+    ] {
         let records = job.kafka.read(&job.topic(topic), Isolation::ReadCommitted)?;
         let in_avro = records.iter().filter(|record| record.value.as_ref().and_then(|value| value.first()) == Some(&0));
         let (in_avro, all) = (in_avro.count(), records.len());
         ensure!(in_avro > 100 && all - in_avro > 100, "{in_avro} of {all} records of {topic} in Avro");
-        guards(&registry, &job.topic(topic), schema)?;
+        guards(&registry, &job.topic(topic), &schema)?;
     }
     end_cleanly(&mut sinks)
 }

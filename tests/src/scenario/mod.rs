@@ -9,6 +9,7 @@ pub mod every_form;
 pub mod faults;
 pub mod fencing;
 pub mod formats;
+pub mod fractions;
 pub mod histories;
 pub mod live;
 pub mod other_goods;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use schemas::{GoodId, StockDelta};
+use schemas::{GoodId, Scale, StockDelta};
 use serde_json::Value;
 
 use super::{CAUGHT_UP_WITHIN, Job, end_cleanly, tail};
@@ -167,7 +167,7 @@ fn newest(job: &Job<'_>) -> Result<Sums> {
     let mut newest: BTreeMap<String, (u64, i128)> = BTreeMap::new();
     for record in job.deltas()? {
         let (key, value) = (record.key.as_deref().context("no key")?, record.value.as_deref().context("a tombstone")?);
-        let StockDelta { good_id, version, remains, .. } = StockDelta::decode(key, value)?;
+        let StockDelta { good_id, version, remains, .. } = StockDelta::decode(key, value, Scale::WHOLE)?;
         let GoodId::Text(good) = good_id else { bail!("good {good_id} is no text") };
         let before = newest.insert(good.to_string(), (version, remains));
         ensure!(

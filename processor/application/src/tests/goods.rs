@@ -2,7 +2,7 @@
 
 use processor_engine::application::Application;
 use processor_engine::{Failure, StatePartition};
-use schemas::{GoodId, GoodType, Movement};
+use schemas::{GoodId, GoodType, Movement, Scale};
 
 use super::inputs::value;
 use super::restoring::check_restorable;
@@ -137,7 +137,7 @@ fn a_movement_of_the_other_type_of_goods_is_refused() {
     let movement = Movement { good_id: text("2"), delta: 1, transactions: 1 };
     let (mut key, mut value) = (Vec::new(), Vec::new());
     movement.encode_key(&mut key);
-    movement.encode(&mut value);
+    movement.encode(Scale::WHOLE, &mut value);
     let partition = schemas::partitioner::partition_for_good(&movement.good_id, settings().movements_partitions);
     let target = processor_engine::TopicPartition { topic: Wiring::DEFAULT.movements, partition };
     let written = Written { target, key: Some(key), value: Some(value), headers: Vec::new(), marked: false };

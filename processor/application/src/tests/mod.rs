@@ -2,6 +2,7 @@
 
 mod captures;
 mod formats;
+mod fractions;
 mod goods;
 mod inputs;
 mod keys;

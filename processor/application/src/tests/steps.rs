@@ -5,7 +5,7 @@ use processor_engine::cluster::Headers;
 use processor_engine::{Failure, TopicPartition};
 use schemas::debezium::Decoder;
 use schemas::partitioner::partition_for_good;
-use schemas::{Movement, StockDelta};
+use schemas::{Movement, Scale, StockDelta};
 
 use super::inputs::{key, value};
 use super::world::{World, Written, decoded, movements, of, record, settings, source};
@@ -178,7 +178,7 @@ fn sent(good_id: i64, delta: i128, transactions: i64) -> Written {
     let movement = Movement { good_id: good_id.into(), delta, transactions };
     let (mut key, mut value) = (Vec::new(), Vec::new());
     movement.encode_key(&mut key);
-    movement.encode(&mut value);
+    movement.encode(Scale::WHOLE, &mut value);
     let target = TopicPartition { topic: TOPICS.movements, partition: partition_of(good_id) };
     Written { target, key: Some(key), value: Some(value), headers: Vec::new(), marked: false }
 }

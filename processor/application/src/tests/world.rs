@@ -9,7 +9,7 @@ use processor_engine::mark::Progress;
 use processor_engine::store::Write;
 use processor_engine::transaction::StateChange;
 use processor_engine::{Failure, PartitionStore, StatePartition, TopicPartition, Transaction};
-use schemas::{GoodId, Movement, StockDelta};
+use schemas::{GoodId, Movement, Scale, StockDelta};
 
 use crate::{ApplicationObserver, Counts, Event, MOVEMENTS, SOURCE, Settings, StockApplication, Wiring};
 
@@ -247,7 +247,9 @@ impl World {
     /// What `read_committed` readers find on the deltas topic, in order per partition.
     pub(super) fn deltas(&self) -> Vec<StockDelta> {
         let deltas = self.log.iter().filter(|record| record.target.topic == Wiring::DEFAULT.deltas);
-        deltas.map(|it| StockDelta::decode(it.key.as_ref().unwrap(), it.value.as_ref().unwrap()).unwrap()).collect()
+        let scale = self.application.settings().pieces_scale();
+        let decode = |it: &Written| StockDelta::decode(it.key.as_ref().unwrap(), it.value.as_ref().unwrap(), scale);
+        deltas.map(|it| decode(it).unwrap()).collect()
     }
 
     /// Checks invariant 2 and gives what remains of each good that has rows.
@@ -268,7 +270,7 @@ pub(super) fn of(records: &[Written], topic: processor_engine::TopicIndex) -> Ve
 }
 
 pub(super) fn decoded(movement: &Written) -> Movement {
-    Movement::decode(movement.key.as_ref().unwrap(), movement.value.as_ref().unwrap()).unwrap()
+    Movement::decode(movement.key.as_ref().unwrap(), movement.value.as_ref().unwrap(), Scale::WHOLE).unwrap()
 }
 
 pub(super) fn record<'a>(

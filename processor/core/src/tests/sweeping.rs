@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use schemas::debezium::RowChange;
-use schemas::{Content, DecodeError, GoodId, IdType, RowId};
+use schemas::{Content, DecodeError, GoodId, IdType, RowId, Scale};
 
 use super::events::{But, content, id, incremental, snapshot, streamed, time};
 use crate::generations::REMEMBERED_SWEPT;
@@ -281,6 +281,22 @@ fn a_sweep_of_keys_ends_as_one_of_uuids_whatever_the_chunks() {
     }
 }
 
+#[test]
+fn the_partitions_record_says_the_scale_unless_pieces_are_whole() {
+    let scale = Scale::try_from(3).unwrap();
+    for (scale, said) in [(scale, true), (Scale::WHOLE, false)] {
+        let partition = Partition::default().with_scale(scale);
+        let mut value = Vec::new();
+        partition.encode(&mut value);
+        assert_eq!(String::from_utf8_lossy(&value).contains(r#","pieces_scale":3,"#), said);
+        assert_eq!(Partition::decode(&value).unwrap().pieces_scale(), scale);
+    }
+    let mut value = Vec::new();
+    Partition::default().with_scale(scale).encode(&mut value);
+    let unknown = String::from_utf8(value).unwrap().replace(r#""pieces_scale":3"#, r#""pieces_scale":10"#);
+    assert!(matches!(Partition::decode(unknown.as_bytes()).unwrap_err(), DecodeError::Malformed { .. }));
+}
+
 fn row_at(lsn: u64) -> Row {
     Row {
         content: None,
@@ -318,12 +334,13 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn every_row_survives_the_store_and_the_changelog(row in any_row()) {
+    fn every_row_survives_the_store_and_the_changelog(row in any_row(), digits in 0..=Scale::MAX.digits()) {
+        let scale = Scale::try_from(digits).unwrap();
         let (mut stored, mut logged) = (Vec::new(), Vec::new());
         row.encode(&mut stored);
-        row.encode_changelog(&mut logged);
+        row.encode_changelog(scale, &mut logged);
         prop_assert_eq!(Row::decode(&stored), Ok(row.clone()));
-        prop_assert_eq!(Row::decode_changelog(&logged), Ok(row));
+        prop_assert_eq!(Row::decode_changelog(&logged, scale), Ok(row));
     }
 
     #[test]
@@ -336,7 +353,7 @@ proptest! {
         stored[0] ^= 0x70;
         prop_assert!(Row::decode(&stored).is_err());
         _ = Row::decode(&bytes);
-        _ = Row::decode_changelog(&bytes);
+        _ = Row::decode_changelog(&bytes, Scale::WHOLE);
         _ = Partition::decode(&bytes);
     }
 }
@@ -353,7 +370,7 @@ fn a_usual_row_takes_little_more_than_twenty_bytes() {
     };
     let (mut stored, mut logged) = (Vec::new(), Vec::new());
     row.encode(&mut stored);
-    row.encode_changelog(&mut logged);
+    row.encode_changelog(Scale::WHOLE, &mut logged);
     // What stores hold since before there were goods of other types.
     assert_eq!(
         stored,

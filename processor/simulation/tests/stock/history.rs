@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use processor_engine::{TopicIndex, TopicPartition};
 use processor_simulation::Random;
 use processor_simulation::broker::Broker;
-use schemas::debezium::{Columns, Names};
-use schemas::{GoodId, GoodType, IdType};
+use schemas::debezium::{Columns, Names, PiecesType};
+use schemas::{GoodId, GoodType, IdType, Scale};
 use uuid::Uuid;
 
 /// This row always lives, so that every snapshot has an end (an empty table leaves no trace on the topic).
@@ -49,6 +49,8 @@ pub(crate) struct History {
     partitions: u8,
     good_type: GoodType,
     id_type: IdType,
+    /// Pieces are units of it.
+    pub(crate) scale: Scale,
     clock: u64,
     /// The rows as committed.
     pub(crate) truth: BTreeMap<u8, Content>,
@@ -70,12 +72,20 @@ pub(crate) struct History {
 
 impl History {
     /// A history of `steps` things that happen, over an input of `partitions` partitions.
-    pub(crate) fn new(source: TopicIndex, partitions: u8, steps: usize, good_type: GoodType, id_type: IdType) -> Self {
+    pub(crate) fn new(
+        source: TopicIndex,
+        partitions: u8,
+        steps: usize,
+        good_type: GoodType,
+        id_type: IdType,
+        scale: Scale,
+    ) -> Self {
         Self {
             source,
             partitions,
             good_type,
             id_type,
+            scale,
             clock: 0,
             truth: BTreeMap::from([(ANCHOR, (9, 1))]),
             open: Vec::new(),
@@ -102,7 +112,8 @@ impl History {
                 Names { id, id_type: self.id_type, ..Names::default() }
             }
         };
-        Columns::new(names).unwrap().with_goods(self.good_type)
+        let columns = Columns::new(names).unwrap().with_goods(self.good_type);
+        columns.with_pieces(PiecesType::Number, self.scale)
     }
 
     /// The columns of a row's id, as JSON.
@@ -311,7 +322,8 @@ impl History {
         let target = TopicPartition { topic: self.source, partition };
         let id = self.id(change.row);
         let key = format!("{{{id}}}").into_bytes();
-        broker.append(target, Some(&key), Some(value(change, &id, &self.good_of(change)).as_bytes())).unwrap();
+        let value = value(change, &id, &self.good_of(change), self.scale);
+        broker.append(target, Some(&key), Some(value.as_bytes())).unwrap();
         if change.content.is_none() {
             broker.append(target, Some(&key), None).unwrap();
         }
@@ -322,12 +334,12 @@ fn streamed(row: u8, content: Option<Content>, lsn: u64) -> Change {
     Change { row, content, kind: Kind::Streamed, lsn, commit_lsn: None, ts_ms: 0, unavailable: false }
 }
 
-fn value(change: &Change, id: &str, good: &str) -> String {
+fn value(change: &Change, id: &str, good: &str, scale: Scale) -> String {
     let after = change.content.map_or_else(
         || "null".to_owned(),
         |(_, pieces)| {
             let operation = if pieces < 0 { "remove" } else { "add" };
-            let pieces = pieces.unsigned_abs();
+            let pieces = scale.text(pieces.unsigned_abs().into());
             format!(
                 r#"{{{id},"good_id":{good},"operation":"{operation}","pcs":{pieces},"created_at":"2026-11-22T09:00:00Z"}}"#
             )

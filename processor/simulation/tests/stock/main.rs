@@ -17,7 +17,7 @@ use processor_engine::worker::{Limits, Rules};
 use processor_simulation::broker::Broker;
 use processor_simulation::log::Next;
 use processor_simulation::{Counts, Faults, Random, Scenario, Setup, Simulation, Violation, run_seeds};
-use schemas::{GoodId, GoodType, IdType, StockDelta, Topics};
+use schemas::{GoodId, GoodType, IdType, Scale, StockDelta, Topics};
 
 const WIRING: Wiring = Wiring::DEFAULT;
 
@@ -31,7 +31,8 @@ struct Stock {
 
 impl Stock {
     fn see(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
-        let delta = StockDelta::decode(key, value).map_err(|error| format!("unreadable stock delta: {error:?}"))?;
+        let delta = StockDelta::decode(key, value, self.history.scale)
+            .map_err(|error| format!("unreadable stock delta: {error:?}"))?;
         let before = self.seen.get(&delta.good_id);
         let (version, remains) = before.map_or((0, 0), |before| (before.version, before.remains));
         if delta.version != version + 1 || delta.remains != remains + delta.delta {
@@ -133,7 +134,8 @@ fn case(seed: u64, trace: bool) -> Result<Counts, Box<Violation>> {
     };
     let good_type = if seed % 4 == 3 { GoodType::Text } else { GoodType::Integer };
     let id_type = if seed % 3 == 2 { IdType::Key } else { IdType::Uuid };
-    let history = History::new(WIRING.source, sources, 1 + random.below(40), good_type, id_type);
+    let scale = Scale::try_from(if seed % 8 < 6 { 0 } else { 3 }).unwrap();
+    let history = History::new(WIRING.source, sources, 1 + random.below(40), good_type, id_type, scale);
     let scenario = Stock {
         source_partitions: sources,
         goods_partitions,
