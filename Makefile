@@ -37,7 +37,7 @@ faults: programs ## Every fault scenario on real servers, and how long recovery 
 
 faults-native:
 	cargo build --locked -p processor --features fail-points --bin processor-with-fail-points
-	cargo test --locked -p tests --test native_faults --test native_formats -- --include-ignored
+	cargo test --locked -p tests --test native_faults --test native_formats --test native_secure -- --include-ignored
 
 faults-compose:
 	STACK_REQUIRE_COMPOSE=1 cargo test --locked -p tests --test compose_faults -- --include-ignored

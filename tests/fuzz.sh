@@ -20,7 +20,6 @@ fuzz() { # fuzz COMMAND TARGET ARGUMENT…
   cargo fuzz "$1" --fuzz-dir tests/fuzz --target-dir "$WORK/build" --sanitizer none --features libfuzzer "${@:2}"
 }
 
-rm -rf "$WORK/seeds"
 cargo run --quiet --locked --release -p fuzz --bin seeds -- "$WORK/seeds"
 for target in "${TARGETS[@]}"; do
   found=$WORK/found/$target

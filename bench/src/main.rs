@@ -30,7 +30,7 @@ enum Command {
 
 #[derive(Args)]
 struct Measure {
-    /// Fewer events, one repetition, the most telling parts: some minutes instead of some forty
+    /// Fewer events, one repetition, the most telling parts: some minutes instead of some thirty
     #[arg(long)]
     quick: bool,
     /// Only these parts

@@ -125,6 +125,7 @@ fn every_way_to_the_registry_brings_changes_in_avro_to_the_target_in_avro() -> R
 const COMPATIBILITY_NOT_SET: &str = "SCHEMA_COMPATIBILITY_NOT_SET";
 
 #[test]
+#[ignore = "make faults"]
 fn every_form_of_input_and_output_ends_equal_to_the_source_on_secured_servers() -> Result<()> {
     // It kills Connect: whoever else needs that has had it by then.
     avro()?;

@@ -22,9 +22,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use schemas::StockDelta;
 
 use crate::checker::newest_of;
-use crate::client::{Delta, Isolation, Kafka, NewTopic, Sql, check_remains, unique_name};
+use crate::client::{Delta, Isolation, Kafka, NewTopic, Record, Sql, check_remains, unique_name};
 use crate::stack::{ProgramSpec, RunningProgram, Stack, Viewpoint, wait_until};
 
 /// How long a scenario waits for a job to catch up: an upper bound for a loaded machine, never a measurement.
@@ -159,13 +160,14 @@ impl<'a> Job<'a> {
     }
 
     /// Everything on the output topic, as a `read_committed` reader sees it.
-    pub fn deltas(&self) -> Result<Vec<crate::client::Record>> {
+    pub fn deltas(&self) -> Result<Vec<Record>> {
         self.kafka.read(&self.topic("deltas"), Isolation::ReadCommitted)
     }
 
     /// Newest stock delta per good; fails where versions have a gap or a sum does not follow.
     pub fn newest(&self) -> Result<BTreeMap<i64, Delta>> {
-        newest_of(&self.deltas()?)
+        let in_json = self.deltas()?.into_iter().map(in_json).collect::<Result<Vec<_>>>()?;
+        newest_of(&in_json)
     }
 
     /// Compares the output with expected remains.
@@ -217,6 +219,16 @@ impl<'a> Job<'a> {
         }
         self.check(expected).context("right for a moment only")
     }
+}
+
+/// A stock delta as it would be in JSON, which is what the checker reads.
+fn in_json(record: Record) -> Result<Record> {
+    let (Some(key), Some(value @ [0, ..])) = (record.key.as_deref(), record.value.as_deref()) else {
+        return Ok(record);
+    };
+    let mut json = Vec::new();
+    StockDelta::decode(key, value)?.encode(&mut json);
+    Ok(Record { value: Some(json), ..record })
 }
 
 /// Compares what the target shows with what it has to show.
