@@ -125,10 +125,14 @@ fn no_bytes_make_a_decoder_panic_or_allocate_without_bound() {
         let value = edited(inputs[which.index(inputs.len())].clone(), edits);
         let key = edited(inputs[other.index(inputs.len())].clone(), other_edits);
         let allowed = AT_LEAST + PER_BYTE * (key.len() + value.len());
+        let scale = Scale::try_from(byte % (Scale::MAX.digits() + 1)).unwrap();
+        let columns = debezium::Columns::default().with_pieces(debezium::PiecesType::Decimal, scale);
+        let with_digits = debezium::Decoder { columns, ..debezium::Decoder::new(500) };
         bounded("JSON events", allowed, || {
             let _ = (
                 debezium::Decoder::new(500).decode(Some(&key), Some(&value)),
                 debezium::Decoder::new(500).decode_value(id, Some(&value)),
+                with_digits.decode_value(id, Some(&value)),
             );
         });
         for (what, schema) in [("Avro events", &avro), ("events of a JSON schema", &json)] {
@@ -137,10 +141,10 @@ fn no_bytes_make_a_decoder_panic_or_allocate_without_bound() {
                 let known = |_| Ok::<_, ()>(Arc::clone(schema));
                 let _ = debezium::Decoder::new(500).decode_registered(Some(&key), Some(&framed), known);
                 let _ = debezium::Decoder::new(500).decode_registered(Some(&framed), Some(&value), known);
+                let _ = with_digits.decode_registered(Some(&key), Some(&framed), known);
             });
         }
         bounded("own records", allowed, || {
-            let scale = Scale::try_from(byte % (Scale::MAX.digits() + 1)).unwrap();
             let _ = (TransactionRecord::decode(&value, scale), ChangelogKey::decode(&key), Control::decode(&value));
             let _ = (
                 Movement::decode(&key, &value, scale),
