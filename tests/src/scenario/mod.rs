@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use schemas::StockDelta;
+use schemas::{Scale, StockDelta};
 
 use crate::checker::newest_of;
 use crate::client::{Delta, Isolation, Kafka, NewTopic, Record, Sql, check_remains, unique_name};
@@ -227,7 +227,7 @@ fn in_json(record: Record) -> Result<Record> {
         return Ok(record);
     };
     let mut json = Vec::new();
-    StockDelta::decode(key, value)?.encode(&mut json);
+    StockDelta::decode(key, value, Scale::WHOLE)?.encode(Scale::WHOLE, &mut json);
     Ok(Record { value: Some(json), ..record })
 }
 
