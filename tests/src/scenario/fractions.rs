@@ -22,7 +22,7 @@ const PHASES: [(Format, &str, &str); 4] = [
 ];
 
 /// A table whose pieces are `numeric(12, 3)` ends equal to the source in topic and target, also after each change of the
-/// form in mid-topic, and with stock deltas in Avro; other digits are refused. `stack` must be one of its own, with a registry.
+/// form in mid-topic, and with stock deltas and the changelog in Avro; other digits are refused. `stack` must be one of its own, with a registry.
 pub fn end_equal_to_the_source(stack: &dyn Stack, name: &str) -> Result<()> {
     let run = Run::new(stack, name)?;
     let table = format!("ALTER TABLE orders.transactions ALTER pcs TYPE numeric(12, {SCALE})");
@@ -48,10 +48,11 @@ pub fn end_equal_to_the_source(stack: &dyn Stack, name: &str) -> Result<()> {
     wait_for_target(&run, &mut sinks)?;
     nothing_is_found(&run)?;
 
-    let mut processors = vec![stack.run(&processor(&run, 0).flag("--output-format", "avro"))?];
+    let mut processors =
+        vec![stack.run(&processor(&run, 0).flag("--output-format", "avro").flag("--changelog-format", "avro"))?];
     write_rows(&run.source, 10_000)?;
     change_rows(&run.source)?;
-    wait_for_target(&run, &mut sinks).context("with stock deltas in Avro")?;
+    wait_for_target(&run, &mut sinks).context("with stock deltas and the changelog in Avro")?;
     end_cleanly(&mut processors)?;
     end_cleanly(&mut sinks)?;
     is_refused(stack, &run.job.processor(0).flag("--pieces-scale", SCALE - 1), "PIECES_SCALE_CHANGED")?;
