@@ -103,7 +103,8 @@ fn latency_run(name: &str, pace: Pace, observed: Observed) -> Result<LatencyRun>
 }
 
 impl LatencyRun {
-    fn line(&self) -> String {
+    /// For people.
+    pub fn line(&self) -> String {
         let describe = |of: &Latencies| {
             format!("p50 {:.1}  p90 {:.1}  p99 {:.1}  max {:.1} ms", of.p50_ms, of.p90_ms, of.p99_ms, of.max_ms)
         };
