@@ -15,6 +15,8 @@ use super::cache::untrusted;
 use super::client::{NoSchema, RegistryClient};
 
 const PAUSE: Duration = Duration::from_millis(500);
+/// How often a registry that does not answer is asked to guard a subject before the schema is registered all the same.
+const GUARD_ATTEMPTS: u32 = 20;
 
 /// Registers the schema of a topic's values; `None`: told to stop meanwhile.
 ///
@@ -36,9 +38,17 @@ pub fn register(
     let client = RegistryClient::new(&access)?;
     let subject = format!("{topic}-value");
     let mut protected = Err(NoSchema::Unavailable(String::new()));
-    while !shutdown.requested() {
+    for attempt in 1.. {
+        if shutdown.requested() {
+            break;
+        }
         if matches!(protected, Err(NoSchema::Unavailable(_))) {
             protected = client.require_compatibility(&subject);
+        }
+        // Not answered once is no answer; a registry that never does may still take the schema.
+        if matches!(protected, Err(NoSchema::Unavailable(_))) && attempt < GUARD_ATTEMPTS {
+            thread::sleep(PAUSE);
+            continue;
         }
         let said = match client.register(&subject, schema) {
             Ok(id) => {

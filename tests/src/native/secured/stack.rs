@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -159,7 +160,11 @@ impl SecureStack {
     }
 
     /// The sink's role in the database of a URL of the super user's, and the URL of that role.
+    ///
+    /// One at a time: roles belong to the server, and PostgreSQL refuses to alter one twice at once.
     fn role_url(&self, url: &str) -> Result<String> {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let sql = Sql::connect(url)?;
         let script = fs::read_to_string(paths::workspace_directory().join("deploy/postgres/target-roles.sql"))?;
         sql.execute(&script)?;
