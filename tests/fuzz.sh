@@ -11,22 +11,19 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
 SECONDS_EACH=$1
 TARGETS=("${@:2}")
-[ "${#TARGETS[@]}" -gt 0 ] ||
-  TARGETS=(events_json events_avro events_json_schema writer_schemas changelog outputs state configuration)
 command -v cargo-fuzz >/dev/null || fail CARGO-FUZZ "cargo-fuzz is not installed" "cargo install --locked cargo-fuzz"
 
 WORK=$(realpath -m "${CARGO_TARGET_DIR:-target}")/fuzz
-fuzz() { # fuzz COMMAND TARGET ARGUMENT…
-  cargo fuzz "$1" --fuzz-dir tests/fuzz --target-dir "$WORK/build" --sanitizer none --features libfuzzer "${@:2}"
-}
-
 cargo run --quiet --locked --release -p fuzz --bin seeds -- "$WORK/seeds"
+# A directory for each target.
+[ "${#TARGETS[@]}" -gt 0 ] || mapfile -t TARGETS < <(ls "$WORK/seeds")
 for target in "${TARGETS[@]}"; do
   found=$WORK/found/$target
   corpus=tests/fuzz/corpus/$target
   mkdir -p "$found" "$corpus" "$WORK/failures/$target"
   say "$target for $SECONDS_EACH s"
-  fuzz run "$target" "$found" "$corpus" "$WORK/seeds/$target" -- \
+  cargo fuzz run --fuzz-dir tests/fuzz --target-dir "$WORK/build" --sanitizer none --features libfuzzer \
+    "$target" "$found" "$corpus" "$WORK/seeds/$target" -- \
     -max_total_time="$SECONDS_EACH" -max_len=8192 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 \
     -artifact_prefix="$WORK/failures/$target/" 2>&1 | tee "$WORK/$target.log" | grep -E '^(stat::|SUMMARY|==|thread)|panicked' ||
     fail FUZZ "$target failed" "see $WORK/$target.log; the input is under $WORK/failures/$target"

@@ -183,9 +183,7 @@ impl Report {
         }
         text
     }
-}
 
-impl Report {
     /// Named figures that were measured and have no target.
     fn without_target(&self) -> Vec<(String, f64)> {
         let targets = targets(&self.figures);

@@ -17,8 +17,6 @@ pub struct Remains {
     pub good_id: GoodId,
     /// Pieces that remain, in units of the scale; may exceed what the target can hold.
     pub remains: i128,
-    /// That scale, the same of all goods.
-    pub scale: Scale,
     /// Epoch of the output, ms since 1970.
     pub epoch: i64,
     /// Version of the good within the epoch.
@@ -26,19 +24,18 @@ pub struct Remains {
 }
 
 impl Remains {
-    /// Takes from a stock delta, whose quantities are of this scale, what the target keeps.
+    /// Takes from a stock delta what the target keeps.
     ///
     /// # Errors
     /// A text that names the field, when epoch or version exceed a signed 64-bit integer: no clock and no counter
     /// gets there, so another writer did.
-    pub fn from_delta(delta: StockDelta, scale: Scale) -> Result<Self, String> {
+    pub fn from_delta(delta: StockDelta) -> Result<Self, String> {
         let fit = |name: &str, value: u64| {
             i64::try_from(value).map_err(|_| format!("its {name} {value} is larger than any that can be"))
         };
         Ok(Self {
             good_id: delta.good_id,
             remains: delta.remains,
-            scale,
             epoch: fit("epoch", delta.epoch)?,
             version: fit("version", delta.version)?,
         })
@@ -78,9 +75,9 @@ impl Batch {
         }
     }
 
-    /// What can be written, and the goods that must be held back because their remains do not fit the column.
-    pub fn rows(&self) -> (Rows, Vec<Remains>) {
-        let scale = self.goods.values().next().map(|remains| remains.scale).unwrap_or_default();
+    /// What can be written, and the goods that must be held back because their remains, in units of this scale, do not fit
+    /// the column.
+    pub fn rows(&self, scale: Scale) -> (Rows, Vec<Remains>) {
         let mut rows = Rows { counts: Quantities::new(scale), ..Rows::default() };
         let mut held = Vec::new();
         for remains in self.goods.values() {
@@ -101,7 +98,7 @@ mod tests {
     use super::*;
 
     fn remains(good_id: i64, remains: i128, epoch: i64, version: i64) -> Remains {
-        Remains { good_id: good_id.into(), remains, scale: Scale::WHOLE, epoch, version }
+        Remains { good_id: good_id.into(), remains, epoch, version }
     }
 
     #[test]
@@ -112,7 +109,7 @@ mod tests {
             for index in order {
                 batch.add(versions[index].clone());
             }
-            let (rows, held) = batch.rows();
+            let (rows, held) = batch.rows(Scale::WHOLE);
             assert_eq!((rows.counts, rows.epochs, rows.versions), (Quantities::Whole(vec![7]), vec![6], vec![1]));
             assert!(held.is_empty());
         }
@@ -124,7 +121,7 @@ mod tests {
         for good in [5, -3, i64::MAX, 0, i64::MIN] {
             batch.add(remains(good, 1, 1, 1));
         }
-        assert_eq!(batch.rows().0.good_ids.0, [i64::MIN, -3, 0, 5, i64::MAX].map(GoodId::from));
+        assert_eq!(batch.rows(Scale::WHOLE).0.good_ids.0, [i64::MIN, -3, 0, 5, i64::MAX].map(GoodId::from));
     }
 
     #[test]
@@ -134,7 +131,7 @@ mod tests {
         batch.add(remains(2, i128::from(i64::MAX) + 1, 1, 1));
         batch.add(remains(3, i128::from(i64::MIN) - 1, 1, 1));
         batch.add(remains(4, i128::from(i64::MIN), 1, 1));
-        let (rows, held) = batch.rows();
+        let (rows, held) = batch.rows(Scale::WHOLE);
         assert_eq!(rows.good_ids.0, [1, 4].map(GoodId::from));
         assert_eq!(held.into_iter().map(|held| held.good_id).collect::<Vec<_>>(), [2, 3].map(GoodId::from));
     }
@@ -143,6 +140,6 @@ mod tests {
     fn an_epoch_or_version_beyond_the_column_is_refused_by_name() {
         let delta =
             StockDelta { good_id: 1.into(), delta: 1, remains: 1, transactions: 1, version: 1, epoch: u64::MAX };
-        assert!(Remains::from_delta(delta, Scale::WHOLE).unwrap_err().contains("epoch"));
+        assert!(Remains::from_delta(delta).unwrap_err().contains("epoch"));
     }
 }

@@ -3,7 +3,7 @@
 //! It never reads a row to decide whether to write: the guard is in the statement, so that it also holds against a
 //! second sink, a replay, and a batch of a partition that was given up meanwhile.
 
-use schemas::{GoodId, GoodType, StockDelta};
+use schemas::{GoodId, GoodType, Scale, StockDelta};
 use sqlx::PgConnection;
 
 use crate::batch::{Batch, Remains, Rows};
@@ -72,7 +72,7 @@ impl Work for Deltas {
         };
         let delta = StockDelta::decode(key, value, types.pieces)?;
         check_type(&delta.good_id, types.goods)?;
-        Remains::from_delta(delta, types.pieces).map_err(|detail| Unreadable::Malformed { detail })
+        Remains::from_delta(delta).map_err(|detail| Unreadable::Malformed { detail })
     }
 
     fn epoch(item: &Remains) -> Option<i64> {
@@ -83,14 +83,14 @@ impl Work for Deltas {
         self.0.add(item);
     }
 
-    async fn write(&self, connection: &mut PgConnection) -> Result<Written, sqlx::Error> {
-        let (rows, held) = self.0.rows();
+    async fn write(&self, connection: &mut PgConnection, scale: Scale) -> Result<Written, sqlx::Error> {
+        let (rows, held) = self.0.rows(scale);
         let mut written = Written::default();
         if !rows.good_ids.0.is_empty() {
             written.rows = upsert(connection, &rows).await?;
         }
         if !held.is_empty() {
-            written.held = hold(connection, &held).await?;
+            written.held = hold(connection, scale, &held).await?;
         }
         Ok(written)
     }
@@ -112,11 +112,11 @@ async fn upsert(connection: &mut PgConnection, rows: &Rows) -> Result<u64, sqlx:
     Ok(upserted.rows_affected())
 }
 
-async fn hold(connection: &mut PgConnection, held: &[Remains]) -> Result<Vec<GoodId>, sqlx::Error> {
+async fn hold(connection: &mut PgConnection, scale: Scale, held: &[Remains]) -> Result<Vec<GoodId>, sqlx::Error> {
     let column = |value: fn(&Remains) -> i64| held.iter().map(value).collect::<Vec<i64>>();
     let returned: Vec<Good> = sqlx::query_scalar(HOLD)
         .bind(Goods(held.iter().map(|good| good.good_id.clone()).collect()))
-        .bind(held.iter().map(|good| good.scale.text(good.remains)).collect::<Vec<String>>())
+        .bind(held.iter().map(|good| scale.text(good.remains)).collect::<Vec<String>>())
         .bind(column(|good| good.epoch))
         .bind(column(|good| good.version))
         .fetch_all(connection)
@@ -138,8 +138,7 @@ mod tests {
     #[test]
     fn a_stock_delta_is_read() {
         let value = r#"{"good_id":2,"delta":-15,"remains":15,"transactions":2,"version":2,"epoch":1795333787103}"#;
-        let expected =
-            Remains { good_id: 2.into(), remains: 15, scale: Scale::WHOLE, epoch: 1_795_333_787_103, version: 2 };
+        let expected = Remains { good_id: 2.into(), remains: 15, epoch: 1_795_333_787_103, version: 2 };
         assert_eq!(read("2", Some(value)), Ok(expected));
     }
 

@@ -10,8 +10,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use schemas::GoodId;
 use schemas::partitioner::partition_for_good;
+use schemas::{GoodId, Scale};
 use service::{Coded, DatabaseUrl, Secret};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnectOptions;
@@ -87,6 +87,8 @@ pub fn options(url: &DatabaseUrl, password: Option<&Secret>) -> Result<PgConnect
 #[derive(Debug)]
 pub struct Target {
     connection: PgConnection,
+    /// Of the quantities in its columns.
+    scale: Scale,
 }
 
 impl Target {
@@ -116,7 +118,7 @@ impl Target {
             ids::settle(&mut connection, id_type).await?;
         }
         quantities::settle(&mut connection, types.pieces).await?;
-        Ok(Self { connection })
+        Ok(Self { connection, scale: types.pieces })
     }
 
     /// The progress of `partitions`; a missing row is created as "nothing yet".
@@ -177,7 +179,7 @@ impl Target {
     async fn try_apply<W: Work>(&mut self, topic: &str, work: &W, advances: &[Advance]) -> Result<Written, Failure> {
         let mut transaction = self.connection.begin().await?;
         compare_and_set(&mut transaction, topic, advances).await?;
-        let written = work.write(&mut transaction).await?;
+        let written = work.write(&mut transaction, self.scale).await?;
         transaction.commit().await?;
         Ok(written)
     }

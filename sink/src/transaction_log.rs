@@ -37,7 +37,6 @@ struct Row {
     operation: &'static str,
     /// In units of the scale.
     pcs: i64,
-    scale: Scale,
     ts_ms: i64,
 }
 
@@ -86,13 +85,7 @@ impl Work for TransactionLog {
             let pcs = i64::try_from(content.pieces.unsigned_abs())
                 .map_err(|_| unreadable(format!("{} pieces are more than any row can have", content.pieces)))?;
             let operation = if content.pieces < 0 { "remove" } else { "add" };
-            Ok::<_, Unreadable>(Row {
-                good_id: content.good_id,
-                operation,
-                pcs,
-                scale: types.pieces,
-                ts_ms: state.ts_ms,
-            })
+            Ok::<_, Unreadable>(Row { good_id: content.good_id, operation, pcs, ts_ms: state.ts_ms })
         });
         Ok(Change { id, partition: record.partition, row: row.transpose()? })
     }
@@ -105,15 +98,15 @@ impl Work for TransactionLog {
         self.ids.insert(item.id, (item.partition, item.row));
     }
 
-    async fn write(&self, connection: &mut PgConnection) -> Result<Written, sqlx::Error> {
+    async fn write(&self, connection: &mut PgConnection, scale: Scale) -> Result<Written, sqlx::Error> {
         let live: Vec<(&RowId, i32, &Row)> =
             self.ids.iter().filter_map(|(id, (partition, row))| Some((id, *partition, row.as_ref()?))).collect();
         let gone = self.ids.iter().filter(|(_, (_, row))| row.is_none()).map(|(id, _)| id.clone());
         let gone = Ids(gone.collect());
         let mut rows = 0;
         // Without rows their goods and ids have no type.
-        if let Some((.., first)) = live.first() {
-            let pcs = Quantities::of_rows(first.scale, live.iter().map(|(.., row)| row.pcs));
+        if !live.is_empty() {
+            let pcs = Quantities::of_rows(scale, live.iter().map(|(.., row)| row.pcs));
             let upserted = sqlx::query(pcs.either(UPSERT, UPSERT_EXACT))
                 .bind(Ids(live.iter().map(|(id, ..)| (*id).clone()).collect()))
                 .bind(Goods(live.iter().map(|(.., row)| row.good_id.clone()).collect()))

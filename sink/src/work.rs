@@ -153,8 +153,13 @@ pub trait Work: Default + Send + Sync + 'static {
     /// Adds an item to the batch.
     fn add(&mut self, item: Self::Item);
 
-    /// Writes the batch inside an open transaction; may be called again after that one failed.
-    fn write(&self, connection: &mut PgConnection) -> impl Future<Output = Result<Written, sqlx::Error>> + Send;
+    /// Writes the batch, whose quantities are of this scale, inside an open transaction; may be called again after that
+    /// one failed.
+    fn write(
+        &self,
+        connection: &mut PgConnection,
+        scale: Scale,
+    ) -> impl Future<Output = Result<Written, sqlx::Error>> + Send;
 
     /// Inside an open transaction: the log of `partition` is a new one and will be read from its beginning.
     fn start_over(

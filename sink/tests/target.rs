@@ -64,7 +64,7 @@ fn at(epoch: i64, next_offset: i64) -> Progress {
 }
 
 fn good(good_id: i64, remains: i128, epoch: i64, version: i64) -> Remains {
-    Remains { good_id: good_id.into(), remains, scale: Scale::WHOLE, epoch, version }
+    Remains { good_id: good_id.into(), remains, epoch, version }
 }
 
 #[tokio::test]
@@ -282,10 +282,9 @@ async fn quantities_are_written_and_held_with_every_digit() {
     let mut sql = PgConnection::connect(&url).await.unwrap();
     target.progress(TOPIC, &[3]).await.unwrap();
     let most = 10_i128.pow(38) - 1;
-    let with_scale = |good: Remains| Remains { scale: Scale::try_from(3).unwrap(), ..good };
     let mut deltas = Deltas::default();
     for (number, remains) in [(1, 12_500), (2, -50), (3, most), (4, -most), (5, most + 1), (6, i128::MIN), (7, 0)] {
-        deltas.add(with_scale(good(number, remains, 7, 1)));
+        deltas.add(good(number, remains, 7, 1));
     }
     let advance = Advance { partition: 3, from: Progress::default(), to: at(7, 1) };
     let (written, _) = target.apply(TOPIC, &deltas, &[advance]).await.unwrap();
@@ -299,7 +298,7 @@ async fn quantities_are_written_and_held_with_every_digit() {
     assert_eq!(held, expected.map(|(good, text)| (good, text.to_owned())));
     // One that fits again is released, as among whole pieces.
     let mut deltas = Deltas::default();
-    deltas.add(with_scale(good(5, 1, 7, 2)));
+    deltas.add(good(5, 1, 7, 2));
     target.apply(TOPIC, &deltas, &[Advance { partition: 3, from: at(7, 1), to: at(7, 2) }]).await.unwrap();
     assert_eq!(target.held_goods().await.unwrap(), 1);
     assert_eq!(

@@ -38,19 +38,18 @@ pub fn register(
     let client = RegistryClient::new(&access)?;
     let subject = format!("{topic}-value");
     let mut protected = Err(NoSchema::Unavailable(String::new()));
-    for attempt in 1.. {
-        if shutdown.requested() {
-            break;
-        }
+    let mut attempts = 0;
+    while !shutdown.requested() {
         if matches!(protected, Err(NoSchema::Unavailable(_))) {
             protected = client.require_compatibility(&subject);
         }
-        // Not answered once is no answer; a registry that never does may still take the schema.
-        if matches!(protected, Err(NoSchema::Unavailable(_))) && attempt < GUARD_ATTEMPTS {
-            thread::sleep(PAUSE);
-            continue;
-        }
-        let said = match client.register(&subject, schema) {
+        attempts += 1;
+        let registered = match &protected {
+            // Not answered once is no answer; a registry that never does may still take the schema.
+            Err(NoSchema::Unavailable(said)) if attempts < GUARD_ATTEMPTS => Err(NoSchema::Unavailable(said.clone())),
+            _ => client.register(&subject, schema),
+        };
+        let said = match registered {
             Ok(id) => {
                 tracing::info!(subject, id, "the schema is registered");
                 tell(&subject, &protected);

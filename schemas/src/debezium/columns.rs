@@ -64,7 +64,8 @@ pub struct Columns {
     /// The two operations as they stand in JSON, quotes included.
     add: String,
     remove: String,
-    plain_key: PlainKey,
+    /// With several columns there is none.
+    plain_key: Option<PlainKey>,
     /// Whether a column of the id is also that of the good, the operation or the pieces.
     shared: bool,
 }
@@ -72,8 +73,8 @@ pub struct Columns {
 /// The record key that a connector writes all day: of one column, in plain JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PlainKey {
-    /// What comes before the id. With several columns there is no such key.
-    pub(super) prefix: Option<String>,
+    /// What comes before the id.
+    pub(super) prefix: String,
     /// What comes after it.
     pub(super) suffix: &'static str,
     pub(super) encoding: KeyEncoding,
@@ -88,7 +89,7 @@ impl PlainKey {
         };
         let prefix = format!("{{\"{id}\":{quote}");
         let encoding = KeyEncoding::of_template(&[prefix.as_bytes(), suffix.as_bytes()], Family::Json);
-        Self { prefix: Some(prefix), suffix, encoding }
+        Self { prefix, suffix, encoding }
     }
 }
 
@@ -138,8 +139,8 @@ impl Columns {
     fn of(names: Names) -> Self {
         let quoted = |text: &str| format!("\"{text}\"");
         let plain_key = match names.id.as_slice() {
-            [id] => PlainKey::of(id, names.id_type),
-            _ => PlainKey { prefix: None, suffix: "", encoding: KeyEncoding::PLAIN },
+            [id] => Some(PlainKey::of(id, names.id_type)),
+            _ => None,
         };
         let shared = [&names.good_id, &names.operation, &names.pcs].iter().any(|name| names.id.contains(name));
         Self {
@@ -235,9 +236,9 @@ impl Columns {
         &self.remove
     }
 
-    /// The record key in its plain form.
-    pub(super) fn plain_key(&self) -> &PlainKey {
-        &self.plain_key
+    /// The record key in its plain form, if it has one.
+    pub(super) fn plain_key(&self) -> Option<&PlainKey> {
+        self.plain_key.as_ref()
     }
 }
 
@@ -260,8 +261,8 @@ mod tests {
     #[test]
     fn the_default_is_made_of_the_default_names() {
         assert_eq!(Columns::new(Names::default()).unwrap(), Columns::default());
-        let plain = PlainKey { prefix: Some("{\"id\":\"".into()), suffix: "\"}", encoding: KeyEncoding::PLAIN };
-        assert_eq!(Columns::default().plain_key(), &plain);
+        let plain = PlainKey { prefix: "{\"id\":\"".into(), suffix: "\"}", encoding: KeyEncoding::PLAIN };
+        assert_eq!(Columns::default().plain_key(), Some(&plain));
     }
 
     #[test]

@@ -159,8 +159,8 @@ pub(super) fn decode(columns: &Columns, key: Option<&[u8]>) -> Result<Key, Rejec
 
 #[inline]
 fn plain(columns: &Columns, key: &[u8]) -> Option<Key> {
-    let plain = columns.plain_key();
-    let value = key.strip_prefix(plain.prefix.as_ref()?.as_bytes())?.strip_suffix(plain.suffix.as_bytes())?;
+    let plain = columns.plain_key()?;
+    let value = key.strip_prefix(plain.prefix.as_bytes())?.strip_suffix(plain.suffix.as_bytes())?;
     let id = match columns.id_type() {
         IdType::Uuid => parse_canonical_uuid(value).map(RowId::Uuid),
         IdType::Key => RowId::of_integer(value),

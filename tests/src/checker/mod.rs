@@ -35,7 +35,7 @@ pub use collect::{Collector, read_row_log};
 pub use facts::{Contribution, Facts, LiveRead, LogEnds, TargetRow, Topic};
 pub use finding::{Code, Finding, report};
 pub use live::LiveReader;
-pub(crate) use records::Mark;
+pub(crate) use records::{Mark, is_own_state};
 pub use versions::{follow, newest_of};
 
 /// Judges a history at rest: nobody writes, every consumer has caught up. No finding means exactly once.

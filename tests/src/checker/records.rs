@@ -19,7 +19,7 @@ pub(super) fn place(topic: &str, record: &Record) -> String {
 }
 
 /// Whether a record holds a partition's own state.
-pub(super) fn is_own_state(record: &Record) -> bool {
+pub(crate) fn is_own_state(record: &Record) -> bool {
     record.key.as_deref().and_then(<[u8]>::first).is_some_and(|byte| char::from(*byte) == OWN_STATE)
 }
 

@@ -58,6 +58,11 @@ impl Record {
         self.key.as_deref().map(String::from_utf8_lossy).unwrap_or_default().into_owned()
     }
 
+    /// Whether the value is in a registry's wire format, which begins with a zero byte, as no JSON does.
+    pub fn is_framed(&self) -> bool {
+        matches!(self.value.as_deref(), Some([0, ..]))
+    }
+
     /// The value of the first header of this name.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.headers.iter().find(|(header, _)| header == name)?.1.as_deref()

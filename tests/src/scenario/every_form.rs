@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::live::{change_rows, write_rows};
 use super::{Job, database_name, end_cleanly};
+use crate::checker::is_own_state;
 use crate::client::{Connect, Format, Isolation, Record, Sql, orders_connector_in, unique_name};
 use crate::stack::{Component, RunningProgram, Stack, Viewpoint};
 
@@ -70,9 +71,8 @@ impl<'a> Cell<'a> {
 /// Values that begin with a registry's zero byte, or those that do not. What the processor keeps of a partition is JSON
 /// in either form.
 fn count_framed(records: &[Record], framed: bool) -> usize {
-    let of_a_row = |record: &&Record| record.key.as_ref().is_none_or(|key| !key.starts_with(b"#"));
-    let values = records.iter().filter(of_a_row).filter_map(|record| record.value.as_ref());
-    values.filter(|value| (value.first() == Some(&0)) == framed).count()
+    let of_a_row = |record: &&Record| record.value.is_some() && !is_own_state(record);
+    records.iter().filter(of_a_row).filter(|record| record.is_framed() == framed).count()
 }
 
 /// Inserts, updates, changed keys and deletes, Connect killed before its first offset flush, a row deleted while it was

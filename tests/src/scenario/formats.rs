@@ -189,8 +189,7 @@ pub fn output_in_avro_reaches_the_target(stack: &dyn Stack, history: &str) -> Re
         ("transactions", schemas::changelog::avro_schema(goods, scale)),
     ] {
         let records = job.kafka.read(&job.topic(topic), Isolation::ReadCommitted)?;
-        let in_avro = records.iter().filter(|record| record.value.as_ref().and_then(|value| value.first()) == Some(&0));
-        let (in_avro, all) = (in_avro.count(), records.len());
+        let (in_avro, all) = (records.iter().filter(|record| record.is_framed()).count(), records.len());
         ensure!(in_avro > 100 && all - in_avro > 100, "{in_avro} of {all} records of {topic} in Avro");
         guards(&registry, &job.topic(topic), &schema)?;
     }
