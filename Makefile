@@ -46,10 +46,9 @@ chaos: programs ## Faults at random, the sums exact in the end (SECONDS=600 SEED
 	CHAOS_SECONDS=$(or $(SECONDS),600) CHAOS_SEED=$(SEED) CHAOS_SOURCE=$(SOURCE) STACK_REQUIRE_COMPOSE=1 \
 	  cargo test --locked -p tests --test $(BACKEND)_chaos -- --nocapture
 
-secure-compose: programs ## The whole job on the secured compose stack (docker-compose.secure.yml), in JSON and in Avro; needs a container engine
+secure-compose: programs ## The whole job on the secured compose stack (docker-compose.secure.yml), every form of input to every form of output; needs a container engine
 	deploy/images/build.sh
-	FORMAT=json tests/compose-secure.sh
-	FORMAT=avro tests/compose-secure.sh
+	for input in json json-schema avro; do for output in json avro; do INPUT=$$input OUTPUT=$$output tests/compose-secure.sh || exit 1; done; done
 
 fuzz: toolchain ## Decoders against bytes that reach new code, which are kept (SECONDS=600 for each, TARGETS=…; cargo install --locked cargo-fuzz)
 	@tests/fuzz.sh $(or $(SECONDS),600) $(TARGETS)

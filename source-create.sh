@@ -24,14 +24,22 @@ tls=
   \"database.sslmode\": \"$DATABASE_SSLMODE\",
   \"database.sslrootcert\": \"${DATABASE_SSLROOTCERT:-}\","
 
-# FORMAT=avro: keys and values in Avro, their schemas in an Apicurio registry where Connect reaches it. Settled before the first
-# record: keys cannot change later. REGISTRY_CA_FILE is a file on Connect's side, for https.
+# FORMAT=avro, FORMAT=json-schema: keys and values in that form, their schemas in a registry where Connect reaches it: Avro by
+# Apicurio's converter, which Debezium's image has, JSON Schema by JSON_SCHEMA_CONVERTER, to be installed. Settled before the
+# first record: keys cannot change later. REGISTRY_CA_FILE is a file on Connect's side, for https.
 FORMAT=${FORMAT:-json}
 REGISTRY_URL=${REGISTRY_URL:-http://registry:8080}
+JSON_SCHEMA_CONVERTER=${JSON_SCHEMA_CONVERTER:-io.confluent.connect.json.JsonSchemaConverter}
 converter() { # converter key|value: its settings
   local name=$1.converter registry=$1.converter.apicurio.registry
   if [ "$FORMAT" = json ]; then
     printf '  "%s": "org.apache.kafka.connect.json.JsonConverter",\n  "%s.schemas.enable": "false",\n' "$name" "$name"
+    return
+  fi
+  if [ "$FORMAT" = json-schema ]; then
+    printf '  "%s": "%s",\n  "%s.schema.registry.url": "%s/apis/ccompat/v7",\n' "$name" "$JSON_SCHEMA_CONVERTER" "$name" "$REGISTRY_URL"
+    [ -z "${REGISTRY_CA_FILE:-}" ] ||
+      printf '  "%s.schema.registry.ssl.truststore.%s": "%s",\n' "$name" type PEM "$name" location "$REGISTRY_CA_FILE"
     return
   fi
   printf '  "%s": "io.apicurio.registry.utils.converter.AvroConverter",\n' "$name"
@@ -76,7 +84,7 @@ fail() { # fail CODE WHAT REMEDY
   exit 1
 }
 
-case "$FORMAT" in json | avro) ;; *) fail CONNECTOR-FORMAT "FORMAT=$FORMAT is neither json nor avro" "give one of them" ;; esac
+case "$FORMAT" in json | json-schema | avro) ;; *) fail CONNECTOR-FORMAT "FORMAT=$FORMAT is none of json, json-schema, avro" "give one of them" ;; esac
 command -v curl >/dev/null || fail CONNECTOR-NO-CURL "curl is missing" "install it, or run this inside the Connect image"
 
 # request CURL-ARGUMENT…: sets STATUS (000 = no answer) and BODY.

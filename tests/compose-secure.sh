@@ -2,7 +2,8 @@
 # The whole job on the secured compose stack: rows written to the source appear as sums in the target, changed and deleted ones
 # too; who cannot show who they are is not let in; nobody's log shows a secret. `make secure-compose` calls it.
 #
-# FORMAT=avro (default json): changes, stock deltas and changelog in Avro, with the schemas in the stack's registry, over TLS.
+# INPUT=json|json-schema|avro (default json): the form of the changes; OUTPUT=json|avro: of stock deltas and changelog. Schemas are
+# in the stack's registry, over TLS. json-schema needs the tests' converter for Connect, which `make programs` lets it install.
 # A project and ports of its own; removes everything it has started, also when it fails (KEEP=1 keeps it).
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
@@ -13,11 +14,17 @@ export KAFKA_1_PORT=29392 KAFKA_2_PORT=29393 KAFKA_3_PORT=29394 CONNECT_PORT=283
 export SOURCE_DB_PORT=25732 REMAINS_DB_PORT=25733
 export PROCESSOR_1_PORT=28381 PROCESSOR_2_PORT=28382 SINK_1_PORT=28386 SINK_2_PORT=28387
 WAIT_SECONDS=${WAIT_SECONDS:-240}
-FORMAT=${FORMAT:-json}
-export CONNECTOR_FORMAT=$FORMAT OUTPUT_FORMAT=$FORMAT CHANGELOG_FORMAT=$FORMAT
+INPUT=${INPUT:-json} OUTPUT=${OUTPUT:-json}
+export CONNECTOR_FORMAT=$INPUT OUTPUT_FORMAT=$OUTPUT CHANGELOG_FORMAT=$OUTPUT
 
 find_docker || fail ENGINE-DOWN "no container engine answers" "run deploy/engine.sh up"
-compose() { deploy/compose.sh --secure "$@"; }
+further=()
+if [ "$INPUT" = json-schema ]; then
+  converters=$("${STACK_PROGRAMS:-target/debug}/stack" converters)
+  export CONVERTERS=$converters JSON_SCHEMA_CONVERTER=stack.JsonSchemaConverter
+  further=(-f tests/compose-json-schema.yml)
+fi
+compose() { deploy/compose.sh --secure "${further[@]}" "$@"; }
 clean_up() { [ -n "${KEEP:-}" ] || compose down -v --remove-orphans >/dev/null 2>&1; }
 trap clean_up EXIT
 
@@ -67,12 +74,15 @@ first_byte() { # first_byte TOPIC: of the first value in it, in hexadecimal
     /opt/kafka/bin/kafka-console-consumer.sh --bootstrap-server kafka-1:19093 --command-config /tmp/admin.properties \
       --topic "$1" --from-beginning --max-messages 1 --timeout-ms 30000 2>/dev/null | od -An -tx1 -N1 | tr -d " "' _ "$1"
 }
-expected=$([ "$FORMAT" = avro ] && echo 00 || echo 7b)
-for topic in warehouse.orders.transactions warehouse.stock.deltas; do
-  found=$(first_byte "$topic")
-  [ "$found" = "$expected" ] || fail SECURE-FORMAT "values of $topic begin with '$found', not $expected" "look at FORMAT in source-create.sh"
-done
-say "changes and stock deltas are in $FORMAT"
+ensure_form() { # ensure_form TOPIC FORM: a brace in plain JSON, a zero before the id of a schema
+  local expected=00 found
+  [ "$2" != json ] || expected=7b
+  found=$(first_byte "$1")
+  [ "$found" = "$expected" ] || fail SECURE-FORMAT "values of $1 begin with '$found', not $expected" "look at FORMAT in source-create.sh"
+}
+ensure_form warehouse.orders.transactions "$INPUT"
+ensure_form warehouse.stock.deltas "$OUTPUT"
+say "changes are in $INPUT, stock deltas in $OUTPUT"
 
 # Nobody gets in without a login, and the sink's role reaches nothing but its schema.
 if compose exec -T kafka-1 timeout 20 /opt/kafka/bin/kafka-topics.sh --bootstrap-server kafka-1:19092 --list >/dev/null 2>&1; then

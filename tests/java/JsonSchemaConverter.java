@@ -4,15 +4,26 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import java.io.IOException;
+import java.io.InputStream;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
 import java.nio.ByteBuffer;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.security.GeneralSecurityException;
+import java.security.KeyStore;
+import java.security.cert.Certificate;
+import java.security.cert.CertificateFactory;
 import java.time.Duration;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
+import javax.net.ssl.SSLContext;
+import javax.net.ssl.TrustManagerFactory;
+import org.apache.kafka.common.config.ConfigException;
 import org.apache.kafka.connect.data.Field;
 import org.apache.kafka.connect.data.Schema;
 import org.apache.kafka.connect.data.SchemaAndValue;
@@ -25,13 +36,14 @@ import org.apache.kafka.connect.storage.Converter;
  * JSON behind the id of a JSON schema in a registry with the Confluent-compatible API: the wire format of Confluent's
  * converter of this name, which no public Maven repository has, and with the schemas it makes (titles, connect.type,
  * connect.parameters, oneOf for what is optional). Subjects are named after topic and record (TopicRecordNameStrategy),
- * because one subject holds schemas of one type. For the tests only. Settings: schema.registry.url, decimal.format.
+ * because one subject holds schemas of one type. For the tests only. Settings: schema.registry.url, decimal.format,
+ * schema.registry.ssl.truststore.location (certificates in PEM).
  */
 public final class JsonSchemaConverter implements Converter {
     private final ObjectMapper mapper = new ObjectMapper();
     private final JsonConverter json = new JsonConverter();
-    private final HttpClient http = HttpClient.newBuilder().connectTimeout(Duration.ofSeconds(5)).build();
     private final Map<Schema, Integer> ids = new ConcurrentHashMap<>();
+    private HttpClient http;
     private String registry;
     private boolean numeric;
 
@@ -42,6 +54,29 @@ public final class JsonSchemaConverter implements Converter {
         Map<String, Object> inner = new HashMap<>(configs);
         inner.put("schemas.enable", false);
         json.configure(inner, isKey);
+        HttpClient.Builder client = HttpClient.newBuilder().connectTimeout(Duration.ofSeconds(5));
+        Object authorities = configs.get("schema.registry.ssl.truststore.location");
+        if (authorities != null) {
+            client.sslContext(trusting(Path.of(authorities.toString())));
+        }
+        http = client.build();
+    }
+
+    private static SSLContext trusting(Path authorities) {
+        try (InputStream pem = Files.newInputStream(authorities)) {
+            KeyStore store = KeyStore.getInstance(KeyStore.getDefaultType());
+            store.load(null, null);
+            for (Certificate certificate : CertificateFactory.getInstance("X.509").generateCertificates(pem)) {
+                store.setCertificateEntry("authority-" + store.size(), certificate);
+            }
+            TrustManagerFactory trust = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
+            trust.init(store);
+            SSLContext context = SSLContext.getInstance("TLS");
+            context.init(null, trust.getTrustManagers(), null);
+            return context;
+        } catch (IOException | GeneralSecurityException error) {
+            throw new ConfigException("schema.registry.ssl.truststore.location", authorities, error.toString());
+        }
     }
 
     @Override
@@ -76,7 +111,7 @@ public final class JsonSchemaConverter implements Converter {
                 throw new RetriableException("the registry answers " + answer.statusCode() + ": " + answer.body());
             }
             return mapper.readTree(answer.body()).get("id").intValue();
-        } catch (java.io.IOException error) {
+        } catch (IOException error) {
             throw new RetriableException("the registry does not answer", error);
         } catch (InterruptedException error) {
             Thread.currentThread().interrupt();

@@ -54,6 +54,7 @@ fn a_right_run_has_no_findings_and_one_record_slipped_in_is_found() -> Result<()
     let stack = NativeOptions::brokers(3).with_target_database().start()?;
     let mut trial = Trial::start(&stack, "tampered")?;
     trial.progress(100)?;
+    trial.job.keep_topics();
     let kafka = trial.job.kafka.clone();
     let (source, prefix) = (trial.job.source_topic.clone(), trial.job.topic_prefix.clone());
     let collector = Collector::new(&kafka, &source, &prefix, trial.job.application_id());

@@ -11,7 +11,9 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tests::client::{Connect, Kafka, NewTopic, orders_connector};
-use tests::native::{FixedPorts, GUIDE, NativeOptions, NativeStack, default_up_directory, end, end_all, recorded};
+use tests::native::{
+    FixedPorts, GUIDE, NativeOptions, NativeStack, connect_converters, default_up_directory, end, end_all, recorded,
+};
 use tests::stack::{Addresses, ProgramSpec, Stack, Viewpoint};
 
 const INPUT_TOPIC: &str = "warehouse.orders.transactions";
@@ -58,6 +60,8 @@ enum Command {
         #[arg(last = true)]
         flags: Vec<String>,
     },
+    /// Installs converters for Avro and JSON Schema, and shows the directory for Connect's `plugin.path`
+    Converters,
     /// Ends one server or program cleanly
     Stop {
         /// As `status` names it
@@ -111,6 +115,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Down { keep_data } => down(&directory, keep_data),
         Command::Status => status(&directory),
         Command::Run { program, name, flags } => run_program(&directory, ports, program, name, &flags),
+        Command::Converters => say(&connect_converters()?.display().to_string()),
         Command::Stop { name } => {
             let ran = end(&directory, &name)?;
             say(if ran { "ended" } else { "was not running" })

@@ -14,6 +14,9 @@ use crate::stack::{HEALTHY_WITHIN, wait_for};
 /// How long one request to the cluster may take before it counts as failed. Generous: brokers may just be electing.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long brokers may take to tell each other of a topic.
+const TOPIC_KNOWN_WITHIN: Duration = Duration::from_secs(10);
+
 /// A Kafka cluster by its bootstrap servers.
 #[derive(Debug, Clone)]
 pub struct Kafka {
@@ -109,16 +112,17 @@ impl Kafka {
     /// The topic's partitions in order; fails when the topic does not exist.
     pub fn partitions(&self, topic: &str) -> Result<Vec<i32>> {
         let consumer: BaseConsumer = self.config().create()?;
-        let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
-        let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
-        let mut partitions: Vec<i32> = found
-            .with_context(|| format!("there is no topic {topic}"))?
-            .partitions()
-            .iter()
-            .map(rdkafka::metadata::MetadataPartition::id)
-            .collect();
-        partitions.sort_unstable();
-        Ok(partitions)
+        // A topic that one broker has told of, another one may not have heard of yet.
+        wait_for(format!("topic {topic}"), TOPIC_KNOWN_WITHIN, || {
+            let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
+            let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
+            let Some(found) = found else { return Ok(None) };
+            let mut partitions: Vec<i32> =
+                found.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect();
+            partitions.sort_unstable();
+            Ok(Some(partitions))
+        })
+        .with_context(|| format!("there is no topic {topic}"))
     }
 }
 

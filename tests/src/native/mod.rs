@@ -39,6 +39,7 @@ mod stack;
 
 pub use options::{FixedPorts, NativeOptions};
 pub use paths::default_up_directory;
+pub use provision::connect_converters;
 pub use recorded::{GUIDE, Recorded, end, end_all, recorded};
 pub use secured::{Login, RegistryLogin, SecureStack};
 pub use shared::{shared_brokers, shared_full};

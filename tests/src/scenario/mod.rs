@@ -31,7 +31,7 @@ use crate::stack::{ProgramSpec, RunningProgram, Stack, Viewpoint, wait_until};
 /// How long a scenario waits for a job to catch up: an upper bound for a loaded machine, never a measurement.
 pub const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(180);
 
-/// Partitions of the input, as in production.
+/// Partitions of the input, as in production and in what was captured.
 pub const INPUT_PARTITIONS: i32 = 10;
 
 /// One job with names of its own.
@@ -48,6 +48,31 @@ pub struct Job<'a> {
     pub topic_prefix: String,
     /// The job's own database on the target server, where the stack has one.
     target: Option<Target>,
+    topics: OwnTopics,
+}
+
+/// Topics of one job, deleted with it: brokers look at every partition they have with every fetch of each other, so that
+/// those of tests that are over made the following ones slower and slower.
+struct OwnTopics {
+    kafka: Kafka,
+    /// Whatever begins with one of these and a dot.
+    names: Vec<String>,
+}
+
+impl Drop for OwnTopics {
+    fn drop(&mut self) {
+        let is_own = |topic: &String| self.names.iter().any(|name| has_prefix(topic, name));
+        let of_kafka = self.kafka.topics().unwrap_or_default();
+        let own: Vec<&str> = of_kafka.iter().filter(|topic| is_own(topic)).map(String::as_str).collect();
+        if !own.is_empty() {
+            // What stays behind costs time and nothing else.
+            let _ = self.kafka.delete_topics(&own);
+        }
+    }
+}
+
+fn has_prefix(topic: &str, name: &str) -> bool {
+    topic.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// A database of one job.
@@ -65,29 +90,47 @@ impl<'a> Job<'a> {
         Self::named(stack, &name, source_topic)
     }
 
+    /// A job for a [`workload`], with as many partitions as that writes into.
+    pub fn for_workload(stack: &'a dyn Stack, name: &str) -> Result<Self> {
+        let name = unique_name(name);
+        let source_topic = format!("{name}.orders.transactions");
+        Self::with_partitions(stack, &name, source_topic, workload::PARTITIONS)
+    }
+
     /// A job that reads a topic of this name. Creates the input topic, and the output topic so that the cleaner keeps
     /// away from it: a check of versions 1, 2, 3 … needs all of them.
     pub fn named(stack: &'a dyn Stack, name: &str, source_topic: String) -> Result<Self> {
+        Self::with_partitions(stack, name, source_topic, INPUT_PARTITIONS)
+    }
+
+    fn with_partitions(stack: &'a dyn Stack, name: &str, source_topic: String, partitions: i32) -> Result<Self> {
         let kafka = Kafka::new(stack.addresses(Viewpoint::Host).bootstrap_servers);
         let topic_prefix = format!("{name}.stock");
         if !kafka.topics()?.contains(&source_topic) {
-            let source = NewTopic::new(&source_topic, INPUT_PARTITIONS).property("max.message.bytes", 4 << 20);
+            let source = NewTopic::new(&source_topic, partitions).property("max.message.bytes", 4 << 20);
             kafka.create_topic(&source)?;
         }
         let month_ms: u64 = 28 * 24 * 3_600_000;
-        let deltas = NewTopic::new(format!("{topic_prefix}.deltas"), INPUT_PARTITIONS)
+        let deltas = NewTopic::new(format!("{topic_prefix}.deltas"), partitions)
             .property("cleanup.policy", "compact")
             .property("delete.retention.ms", month_ms)
             .property("min.compaction.lag.ms", month_ms);
         kafka.create_topic(&deltas)?;
         let target = Target::create(stack, name)?;
-        Ok(Self { stack, kafka, name: name.to_owned(), source_topic, topic_prefix, target })
+        let topics = OwnTopics { kafka: kafka.clone(), names: vec![name.to_owned()] };
+        Ok(Self { stack, kafka, name: name.to_owned(), source_topic, topic_prefix, target, topics })
     }
 
     /// The same job rebuilt from nothing: the same input and target, own topics and group of another name.
-    pub fn rebuilt(self) -> Result<Self> {
+    pub fn rebuilt(mut self) -> Result<Self> {
         let name = unique_name("rebuilt");
+        self.topics.names.push(name.clone());
         Ok(Self { topic_prefix: format!("{name}.stock"), name, ..self })
+    }
+
+    /// The topics stay when the job goes.
+    pub fn keep_topics(&mut self) {
+        self.topics.names.clear();
     }
 
     /// A topic of the job: `deltas`, `transactions`, …
@@ -263,10 +306,16 @@ impl Target {
 pub fn end_cleanly(programs: &mut [Box<dyn RunningProgram>]) -> Result<()> {
     for program in programs {
         program.terminate()?;
-        let exit = program.wait_exit(CAUGHT_UP_WITHIN)?;
-        if !exit.is_clean() {
-            bail!("{} ended with {exit}:\n{}", program.name(), tail(&program.log()?));
-        }
+        wait_ended_cleanly(program.as_mut())?;
+    }
+    Ok(())
+}
+
+/// Exit code 0 of a program that was told to stop.
+pub fn wait_ended_cleanly(program: &mut dyn RunningProgram) -> Result<()> {
+    let exit = program.wait_exit(CAUGHT_UP_WITHIN)?;
+    if !exit.is_clean() {
+        bail!("{} ended with {exit}:\n{}", program.name(), tail(&program.log()?));
     }
     Ok(())
 }

@@ -30,7 +30,7 @@ const CONVERTERS_VERSION: &str = "2.6.13.Final";
 const COMPILER_VERSION: &str = "3.38.0";
 const JSON_SCHEMA_CONVERTER: &str = include_str!("../../../java/JsonSchemaConverter.java");
 /// Changes whenever the converter does.
-const JSON_SCHEMA_CONVERTER_VERSION: u32 = 2;
+const JSON_SCHEMA_CONVERTER_VERSION: u32 = 3;
 /// Kafka speaks slf4j 1.7; without a binding of that generation it logs nothing at all.
 const LOG4J_BINDING_VERSION: &str = "2.25.4";
 
@@ -79,7 +79,10 @@ pub(super) fn registry_java() -> Result<PathBuf> {
 }
 
 /// Directory of the converters that write Avro and JSON Schema, to be named in Connect's `plugin.path`.
-pub(super) fn connect_converters() -> Result<PathBuf> {
+///
+/// # Errors
+/// They are not on this machine and cannot be installed.
+pub fn connect_converters() -> Result<PathBuf> {
     let name = format!("converters-{CONVERTERS_VERSION}-{JSON_SCHEMA_CONVERTER_VERSION}");
     // Installed first: the lock of the cache is not reentrant.
     let libraries = kafka_libraries()?;

@@ -97,7 +97,7 @@ pub fn a_call_that_never_returns(stack: &dyn Stack) -> Result<()> {
     let mut trial = Trial::start(stack, "watchdog")?;
     for hung_at in ["commit-completed", "commit-acknowledged"] {
         trial.up_as(0, |spec| {
-            let spec = spec.flag("--watchdog-seconds", 4).env("FAIL_POINT", format!("{hung_at}:hang:15"));
+            let spec = spec.flag("--watchdog-seconds", 10).env("FAIL_POINT", format!("{hung_at}:hang:15"));
             crate::stack::ProgramSpec { with_fail_points: true, ..spec }
         })?;
         let (exit, log) = trial.ended(Program::Processor, 0)?;

@@ -14,7 +14,7 @@ const PROCESSOR: Program = Program::Processor;
 /// One record in a hundred is poison, of every kind in turn; processors are killed, sleep and wake as zombies, sinks are
 /// killed. Each poison record is set aside once, as what it is, and what stands behind it counts.
 pub fn poison_under_faults(stack: &dyn Stack) -> Result<()> {
-    let job = Job::new(stack, "poison")?;
+    let job = Job::for_workload(stack, "poison")?;
     let workload = Workload::new(Workload::any_seed());
     let work = TopicWork { kafka: job.kafka.clone(), topic: job.source_topic.clone(), workload };
     let mut trial = Trial::under(job, Box::new(PoisonedWork::new(work)), 2)?;

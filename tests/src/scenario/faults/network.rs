@@ -70,7 +70,7 @@ pub fn anything_else_delivered_late(stack: &dyn Stack, proxy: &Proxy) -> Result<
 /// takes it, because nothing on the wire tells the two apart, and the group's offsets go back. Whoever starts from there
 /// recognises what it reads again. A copy that arrives while no transaction is open is refused.
 pub fn offsets_of_an_earlier_transaction_delivered_again(stack: &dyn Stack, proxy: &Proxy) -> Result<()> {
-    let job = Job::new(stack, "late-offsets")?;
+    let job = Job::for_workload(stack, "late-offsets")?;
     let (work, control) = controlled(&job);
     let proxied = job.processor(0).flag("--bootstrap-servers", proxy.bootstrap_servers());
     let processors = vec![proxied, job.processor(1)];

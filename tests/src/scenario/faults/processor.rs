@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::super::{CAUGHT_UP_WITHIN, INPUT_PARTITIONS, Job, tail};
+use super::super::workload::PARTITIONS;
+use super::super::{CAUGHT_UP_WITHIN, Job, tail};
 use super::recovery::Output;
 use super::trial::topic_work;
 use super::{SESSION_TIMEOUT, Trial, chaos};
@@ -67,7 +68,7 @@ pub fn scaled_out_and_in(stack: &dyn Stack) -> Result<()> {
 /// Static members: one is killed (−9) and started again within its session, again and again, and takes its partitions back;
 /// the other one hears of no rebalance.
 pub fn static_members_restarted(stack: &dyn Stack) -> Result<()> {
-    let job = Job::new(stack, "processor-static")?;
+    let job = Job::for_workload(stack, "processor-static")?;
     let work = topic_work(&job);
     let processors = [0, 1].map(|instance| job.processor(instance).switch("--static-membership")).to_vec();
     // Longer than a restart may take on a loaded machine: nothing here waits for its end.
@@ -87,7 +88,7 @@ pub fn static_members_restarted(stack: &dyn Stack) -> Result<()> {
 
 /// What the first of two processors runs, once both run half.
 fn shares(trial: &mut Trial<'_>) -> Result<(BTreeSet<i32>, BTreeSet<i32>)> {
-    let half = usize::try_from(INPUT_PARTITIONS)?;
+    let half = usize::try_from(PARTITIONS)?;
     for instance in [0, 1] {
         wait_until("both to run their half", CAUGHT_UP_WITHIN, || {
             Ok(trial.runs(instance, "source")?.len() + trial.runs(instance, "movements")?.len() == half)

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::super::workload::Workload;
-use super::super::{CAUGHT_UP_WITHIN, INPUT_PARTITIONS, Job, end_cleanly, tail};
+use super::super::workload::{PARTITIONS, Workload};
+use super::super::{CAUGHT_UP_WITHIN, Job, end_cleanly, tail};
 use crate::checker::{Collector, check, report};
 use crate::client::{NewTopic, OutgoingRecord, ResetTo};
 use crate::native::NativeOptions;
@@ -27,7 +27,7 @@ const CHANGES: usize = 300;
 pub fn input_truncated_before_it_was_read(stack: &dyn Stack) -> Result<()> {
     let (job, mut workload) = at_rest(stack, "truncated")?;
     job.kafka.write(&job.source_topic, &workload.changes(CHANGES))?;
-    for partition in 0..INPUT_PARTITIONS {
+    for partition in 0..PARTITIONS {
         job.kafka.delete_records(&job.source_topic, partition, -1)?;
     }
     refused(&job, "INPUT_TRUNCATED")?;
@@ -38,7 +38,7 @@ pub fn input_truncated_before_it_was_read(stack: &dyn Stack) -> Result<()> {
 pub fn input_created_again(stack: &dyn Stack) -> Result<()> {
     let (job, mut workload) = at_rest(stack, "recreated")?;
     job.kafka.delete_topics(&[&job.source_topic])?;
-    job.kafka.create_topic(&NewTopic::new(&job.source_topic, INPUT_PARTITIONS))?;
+    job.kafka.create_topic(&NewTopic::new(&job.source_topic, PARTITIONS))?;
     // More than before, so that offsets alone would not tell.
     job.kafka.write(&job.source_topic, &workload.snapshot())?;
     job.kafka.write(&job.source_topic, &workload.changes(2 * CHANGES))?;
@@ -79,7 +79,7 @@ pub fn input_made_compact(stack: &dyn Stack) -> Result<()> {
 /// The input was given more partitions, so that ids lie in others than their state. Remedy: a rebuild.
 pub fn partition_count_changed(stack: &dyn Stack) -> Result<()> {
     let (job, mut workload) = at_rest(stack, "partitions")?;
-    job.kafka.add_partitions(&job.source_topic, usize::try_from(INPUT_PARTITIONS)? + 2)?;
+    job.kafka.add_partitions(&job.source_topic, usize::try_from(PARTITIONS)? + 2)?;
     refused(&job, "TOPIC_WRONG_PARTITIONS")?;
     ends_exact(&job.rebuilt()?, &mut workload)
 }
@@ -174,7 +174,7 @@ fn cut(brokers: &Path, topic: &str) -> Result<()> {
 
 /// A job that has applied some changes, also in the target, and whose programs have ended.
 fn at_rest<'a>(stack: &'a dyn Stack, name: &str) -> Result<(Job<'a>, Workload)> {
-    let job = Job::new(stack, name)?;
+    let job = Job::for_workload(stack, name)?;
     let mut workload = Workload::new(Workload::any_seed());
     let mut programs = [job.start_processor(0)?, job.start_sink(0)?];
     job.kafka.write(&job.source_topic, &workload.changes(CHANGES))?;
@@ -198,7 +198,7 @@ fn refused(job: &Job<'_>, code: &str) -> Result<()> {
 fn ends_exact_from_a_new_topic(job: Job<'_>, workload: &mut Workload) -> Result<()> {
     let mut job = job.rebuilt()?;
     job.source_topic = format!("{}.again", job.source_topic);
-    job.kafka.create_topic(&NewTopic::new(&job.source_topic, INPUT_PARTITIONS))?;
+    job.kafka.create_topic(&NewTopic::new(&job.source_topic, PARTITIONS))?;
     job.kafka.write(&job.source_topic, &workload.snapshot())?;
     ends_exact(&job, workload)
 }

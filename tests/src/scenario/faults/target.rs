@@ -33,7 +33,7 @@ pub fn killed_and_down_for_long(stack: &dyn Stack) -> Result<()> {
 /// Silent, then down, for longer than `max.poll.interval.ms`: a sink that waits for it is put out of the group.
 pub fn away_for_longer_than_a_poll_may_last(stack: &dyn Stack) -> Result<()> {
     let poll = 2 * SESSION_TIMEOUT;
-    let job = Job::new(stack, "target-away")?;
+    let job = Job::for_workload(stack, "target-away")?;
     let work = topic_work(&job);
     let processors = vec![job.processor(0), job.processor(1)];
     let lines = format!("\"max.poll.interval.ms\" = \"{}\"\n", poll.as_millis());

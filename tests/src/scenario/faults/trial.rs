@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tempfile::NamedTempFile;
 
 use super::super::workload::{Load, TopicWork, Work, Workload, sums};
-use super::super::{CAUGHT_UP_WITHIN, Job, end_cleanly, same_remains, tail};
+use super::super::{CAUGHT_UP_WITHIN, Job, end_cleanly, same_remains, tail, wait_ended_cleanly};
 use super::recovery::{Meter, Output, Recovered, table};
 use crate::checker::{self, Collector, Facts, LiveReader, report};
 use crate::proxy::Proxy;
@@ -65,14 +65,14 @@ impl<'a> Trial<'a> {
 
     /// As [`Trial::start`] with another number of processors at the beginning.
     pub fn start_with(stack: &'a dyn Stack, name: &str, processors: u32) -> Result<Self> {
-        let job = Job::new(stack, name)?;
+        let job = Job::for_workload(stack, name)?;
         let work = topic_work(&job);
         Self::under(job, work, processors)
     }
 
     /// As [`Trial::start`]; the first of the two processors comes to the brokers through a proxy.
     pub fn start_through(stack: &'a dyn Stack, name: &str, proxy: &Proxy) -> Result<Self> {
-        let job = Job::new(stack, name)?;
+        let job = Job::for_workload(stack, name)?;
         let work = topic_work(&job);
         let proxied = job.processor(0).flag("--bootstrap-servers", proxy.bootstrap_servers());
         let processors = vec![proxied, job.processor(1)];
@@ -254,8 +254,9 @@ impl<'a> Trial<'a> {
 
     /// SIGTERM, and a clean end; it stays down until [`Trial::up`].
     pub fn terminate(&mut self, program: Program, instance: usize) -> Result<()> {
-        let running = self.take_terminated(program, instance)?;
-        end_cleanly(&mut [running])
+        // Told once: a second signal ends a program at once.
+        let mut running = self.take_terminated(program, instance)?;
+        wait_ended_cleanly(running.as_mut())
     }
 
     /// Runs a processor with a fail point from now on, in the place of the one that runs or is down.

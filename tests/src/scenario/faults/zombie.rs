@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::super::{INPUT_PARTITIONS, Job};
+use super::super::Job;
 use super::phases::{Control, controlled};
 use super::{SESSION_TIMEOUT, Trial};
 use crate::client::OutgoingRecord;
 use crate::proxy::{Api, Fate, Proxy, Request, Rule};
-use crate::scenario::workload::Workload;
+use crate::scenario::workload::{PARTITIONS, Workload};
 use crate::stack::{FailAction, Program, Stack};
 
 const PROCESSOR: Program = Program::Processor;
@@ -43,7 +43,7 @@ pub fn asleep_with_local_movements(stack: &dyn Stack) -> Result<()> {
 
 /// A processor sleeps in a transaction that holds a chunk of a sweep and nothing else: no record was read for it.
 pub fn asleep_with_a_sweep_chunk(stack: &dyn Stack) -> Result<()> {
-    let job = Job::new(stack, "zombie-sweep")?;
+    let job = Job::for_workload(stack, "zombie-sweep")?;
     let (work, control) = controlled(&job);
     let mut trial = Trial::under(job, work, 2)?;
     for step in ["commit-completed", "commit-offsets-sent", "commit-flushed"] {
@@ -51,7 +51,7 @@ pub fn asleep_with_a_sweep_chunk(stack: &dyn Stack) -> Result<()> {
         at_rest(&mut trial, &control)?;
         // The first one also holds what the announcement caused; the second is the next partition's chunk alone.
         trial.up_with_fail_points(0, &format!("{step}:stop:2:background-begun"))?;
-        trial.until_logged_times(PROCESSOR, 0, "partition running", 10)?;
+        trial.until_logged_times(PROCESSOR, 0, "partition running", usize::try_from(PARTITIONS)?)?;
         control.write(|workload| {
             workload.vanish(100);
             workload.snapshot()
@@ -69,7 +69,7 @@ pub fn asleep_with_a_sweep_chunk(stack: &dyn Stack) -> Result<()> {
 /// A slow leader keeps the movements of a transaction, whose offsets are sent, until the other processor waits for its
 /// end; then, in a second round, until the other one has timed it out and taken over.
 pub fn asleep_with_repartitioned_movements(stack: &dyn Stack, proxy: &Proxy) -> Result<()> {
-    let job = Job::new(stack, "zombie-repartitioned")?;
+    let job = Job::for_workload(stack, "zombie-repartitioned")?;
     let (work, control) = controlled(&job);
     let proxied = job.processor(0).flag("--bootstrap-servers", proxy.bootstrap_servers());
     let processors = vec![proxied, job.processor(1)];
@@ -89,7 +89,7 @@ pub fn asleep_with_repartitioned_movements(stack: &dyn Stack, proxy: &Proxy) -> 
         trial.running(PROCESSOR, 0)?.pause()?;
         trial.for_the_length_of(2 * SESSION_TIMEOUT)?;
         if until_taken_over {
-            let all = usize::try_from(INPUT_PARTITIONS)?;
+            let all = usize::try_from(PARTITIONS)?;
             trial.until_runs(1, "source", all)?;
         }
         proxy.forget_rules();

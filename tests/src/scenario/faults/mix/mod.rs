@@ -91,7 +91,7 @@ impl Mix {
     fn run_from_seed(self, stack: &dyn Stack) -> Result<()> {
         let trial = match self.source {
             Source::Topic => {
-                let job = Job::new(stack, "mix")?;
+                let job = Job::for_workload(stack, "mix")?;
                 let workload = Workload::new(self.seed);
                 let work = TopicWork { kafka: job.kafka.clone(), topic: job.source_topic.clone(), workload };
                 Trial::under(job, Box::new(work), PROCESSORS)?
