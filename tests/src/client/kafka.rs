@@ -95,6 +95,13 @@ impl Kafka {
         self.partitions(topic)?.into_iter().map(ends).collect()
     }
 
+    /// Next offset of every partition. Asked by one client.
+    pub fn next_offsets(&self, topic: &str) -> Result<BTreeMap<i32, i64>> {
+        let consumer = self.asking("read_uncommitted")?;
+        let next = |partition| Ok((partition, Self::ends(&consumer, topic, partition)?.1));
+        self.partitions(topic)?.into_iter().map(next).collect()
+    }
+
     fn asking(&self, isolation: &str) -> Result<BaseConsumer> {
         Ok(self.config().set("isolation.level", isolation).create()?)
     }

@@ -22,6 +22,6 @@ pub use history::{CapturedRecord, History, Replay, data_directory, expected_rema
 pub use kafka::{Kafka, unique_name};
 pub use quantity::units;
 pub(crate) use records::is_passing;
-pub use records::{Isolation, OutgoingRecord, Record};
+pub use records::{Isolation, OutgoingRecord, Record, Writer};
 pub use sql::Sql;
 pub use topics::NewTopic;

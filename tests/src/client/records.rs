@@ -143,6 +143,11 @@ impl Kafka {
     /// Writes records to the partitions they name, in order, and returns their offsets, in the same order.
     /// Fails unless every record was written.
     pub fn write(&self, topic: &str, records: &[OutgoingRecord]) -> Result<Vec<i64>> {
+        self.writer()?.write(topic, records)
+    }
+
+    /// A producer to write with more than once: to make one takes longer than most writes.
+    pub fn writer(&self) -> Result<Writer> {
         let reports = Reports::default();
         let producer: ThreadedProducer<Reports> = self
             .config()
@@ -152,11 +157,30 @@ impl Kafka {
             .set("queue.buffering.max.messages", "1000000")
             .set("message.timeout.ms", "120000")
             .create_with_context(reports.clone())?;
+        Ok(Writer { producer, reports })
+    }
+}
+
+/// Writes records. After an error it is to be made anew: what it still holds may be written later.
+pub struct Writer {
+    producer: ThreadedProducer<Reports>,
+    reports: Reports,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Writer").finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    /// As [`Kafka::write`].
+    pub fn write(&self, topic: &str, records: &[OutgoingRecord]) -> Result<Vec<i64>> {
         for (index, record) in records.iter().enumerate() {
-            enqueue(&producer, topic, record, index)?;
+            enqueue(&self.producer, topic, record, index)?;
         }
-        producer.flush(REQUEST_TIMEOUT * 4).context("records were not delivered in time")?;
-        let mut delivered = reports.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.producer.flush(REQUEST_TIMEOUT * 4).context("records were not delivered in time")?;
+        let mut delivered = std::mem::take(&mut *self.reports.0.lock().unwrap_or_else(PoisonError::into_inner));
         delivered.sort_unstable_by_key(|(index, _)| *index);
         let offsets: Vec<i64> = delivered
             .into_iter()

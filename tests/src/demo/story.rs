@@ -195,8 +195,7 @@ impl<'a> Demonstration<'a> {
     }
 
     fn ends(&self, topic: &str) -> Result<BTreeMap<i32, i64>> {
-        let partitions = self.kafka.partitions(topic)?;
-        partitions.into_iter().map(|partition| Ok((partition, self.kafka.watermarks(topic, partition)?.1))).collect()
+        self.kafka.next_offsets(topic)
     }
 
     fn reset_offsets(&self, before: &Before) -> Result<()> {

@@ -223,14 +223,8 @@ impl<'a> Job<'a> {
     /// Whether the group has committed everything the input holds.
     pub fn is_consumed(&self) -> Result<bool> {
         let offsets = self.kafka.group_offsets(self.application_id(), &self.source_topic)?;
-        for partition in self.kafka.partitions(&self.source_topic)? {
-            let (_, end) = self.kafka.watermarks(&self.source_topic, partition)?;
-            let committed = offsets.get(&partition).map_or(0, |committed| committed.offset);
-            if committed < end {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let ends = self.kafka.next_offsets(&self.source_topic)?;
+        Ok(ends.iter().all(|(partition, end)| offsets.get(partition).map_or(0, |committed| committed.offset) >= *end))
     }
 
     /// Waits until the input is consumed and the output equals `expected`; then looks once more, so that passing

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow};
 
 use crate::checker::Contribution;
-use crate::client::{Kafka, OutgoingRecord};
+use crate::client::{Kafka, OutgoingRecord, Writer};
 
 /// Partitions that are written into: more than there are processors in any scenario, and half of production's. Every commit
 /// costs a marker in each, and every fetch names each: with ten of them a test took a third more processor time.
@@ -230,30 +230,44 @@ pub trait Work: Send {
 /// A [`Workload`] written straight into an input topic.
 #[derive(Debug)]
 pub struct TopicWork {
-    /// The cluster.
-    pub kafka: Kafka,
-    /// The input topic.
-    pub topic: String,
+    kafka: Kafka,
+    topic: String,
     /// What is written.
     pub workload: Workload,
+    writer: Option<Writer>,
 }
 
 impl TopicWork {
+    /// Work on an input topic that exists.
+    pub fn new(kafka: Kafka, topic: String, workload: Workload) -> Self {
+        Self { kafka, topic, workload, writer: None }
+    }
+
     /// The records of one step.
     pub fn next_records(&mut self) -> Vec<OutgoingRecord> {
         self.workload.changes(CHANGES_PER_STEP)
     }
 
     /// After a failure all records are written again, because some may be there: a redelivery.
-    pub fn write(&self, records: &[OutgoingRecord]) -> Result<()> {
+    pub fn write(&mut self, records: &[OutgoingRecord]) -> Result<()> {
         let mut attempt = 1;
         loop {
-            match self.kafka.write(&self.topic, records) {
-                Ok(_) => return Ok(()),
+            match self.try_write(records) {
+                Ok(()) => return Ok(()),
                 Err(error) if attempt == ATTEMPTS => return Err(error),
                 Err(_) => attempt += 1,
             }
         }
+    }
+
+    fn try_write(&mut self, records: &[OutgoingRecord]) -> Result<()> {
+        let writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => self.kafka.writer()?,
+        };
+        writer.write(&self.topic, records)?;
+        self.writer = Some(writer);
+        Ok(())
     }
 }
 

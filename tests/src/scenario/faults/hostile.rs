@@ -16,7 +16,7 @@ const PROCESSOR: Program = Program::Processor;
 pub fn poison_under_faults(stack: &dyn Stack) -> Result<()> {
     let job = Job::for_workload(stack, "poison")?;
     let workload = Workload::new(Workload::any_seed());
-    let work = TopicWork { kafka: job.kafka.clone(), topic: job.source_topic.clone(), workload };
+    let work = TopicWork::new(job.kafka.clone(), job.source_topic.clone(), workload);
     let mut trial = Trial::under(job, Box::new(PoisonedWork::new(work)), 2)?;
     for victim in [0, 1] {
         trial.kill(PROCESSOR, victim)?;

@@ -39,7 +39,7 @@ pub(super) struct Control(Arc<Shared>);
 /// The usual load on the input topic of a job, and who tells it what to do.
 pub(super) fn controlled(job: &Job<'_>) -> (Box<dyn Work>, Control) {
     let workload = Workload::new(Workload::any_seed());
-    let work = TopicWork { kafka: job.kafka.clone(), topic: job.source_topic.clone(), workload };
+    let work = TopicWork::new(job.kafka.clone(), job.source_topic.clone(), workload);
     let shared = Arc::<Shared>::default();
     (Box::new(Phased { work, shared: Arc::clone(&shared) }), Control(shared))
 }

@@ -23,7 +23,7 @@ pub const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 pub(super) const SINKS: usize = 2;
 
 /// Steps of the load a second, of about ten changes each.
-const PACE: u32 = 20;
+const PACE: u32 = 4;
 
 /// An orphaned transaction ends within its timeout (20 s) and the coordinator's interval of looking.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
@@ -478,7 +478,7 @@ pub(super) const fn output_of(program: Program) -> Output {
 /// The usual load on the input topic of a job.
 pub(super) fn topic_work(job: &Job<'_>) -> Box<dyn Work> {
     let workload = Workload::new(Workload::any_seed());
-    Box::new(TopicWork { kafka: job.kafka.clone(), topic: job.source_topic.clone(), workload })
+    Box::new(TopicWork::new(job.kafka.clone(), job.source_topic.clone(), workload))
 }
 
 /// Fetches what the checker judges of a job.

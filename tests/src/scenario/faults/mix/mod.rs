@@ -93,7 +93,7 @@ impl Mix {
             Source::Topic => {
                 let job = Job::for_workload(stack, "mix")?;
                 let workload = Workload::new(self.seed);
-                let work = TopicWork { kafka: job.kafka.clone(), topic: job.source_topic.clone(), workload };
+                let work = TopicWork::new(job.kafka.clone(), job.source_topic.clone(), workload);
                 Trial::under(job, Box::new(work), PROCESSORS)?
             }
             Source::Table => shop::trial_of(stack, "mix", self.seed, PROCESSORS)?,
