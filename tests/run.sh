@@ -62,7 +62,7 @@ tests() {
   done
   # In process groups of their own, so that clean_up reaches cargo's children too.
   set -m
-  lane faults 3 --test native_faults & lanes+=("faults $!")
+  lane faults 4 --test native_faults & lanes+=("faults $!")
   lane containers 1 "${containers[@]}" & lanes+=("containers $!")
   lane rest "$RUST_TEST_THREADS" --lib --bins "${rest[@]}" & lanes+=("rest $!")
   set +m

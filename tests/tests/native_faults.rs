@@ -1,10 +1,8 @@
 //! Faults under load on the native stack; every end is judged by the checker.
 //!
-//! Two stacks: on one only programs are mistreated, so that its tests run beside each other; on the other servers are,
-//! and its tests take turns. `CHAOS_MINUTES` makes the random ones longer, `WORKLOAD_SEED` repeats a workload.
-//!
-//! Every test run has those that have found most or guard most; all of them took it from twenty-five minutes to over
-//! thirty. `make faults` runs them all, and tells how long recovery took.
+//! Three stacks: on one only programs are mistreated, so that its tests run beside each other; on another the brokers and the
+//! target are, on the third the network is, and their tests take turns. Those that hurt Connect or the source have
+//! their own. `WORKLOAD_SEED` repeats a workload; `make faults` tells how long recovery took, `CHAOS_MINUTES` makes the churn longer.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -18,20 +16,26 @@ use tests::stack::Stack as _;
 
 type Shared<T> = OnceLock<std::result::Result<T, String>>;
 
-fn start() -> std::result::Result<NativeStack, String> {
-    NativeOptions::brokers(3).with_target_database().start().map_err(|error| format!("{error:#}"))
+fn start(brokers: u8) -> std::result::Result<NativeStack, String> {
+    NativeOptions::brokers(brokers).with_target_database().start().map_err(|error| format!("{error:#}"))
 }
 
-/// Three brokers and the target, which nobody hurts.
+/// A broker and the target, which nobody hurts. Two more brokers would copy what it writes, and more than double the
+/// processor time of a test.
 fn shared() -> Result<&'static NativeStack> {
     static STACK: Shared<NativeStack> = OnceLock::new();
-    STACK.get_or_init(start).as_ref().map_err(|error| anyhow!("the shared stack did not start: {error}"))
+    STACK.get_or_init(|| start(1)).as_ref().map_err(|error| anyhow!("the shared stack did not start: {error}"))
 }
 
-/// The same, to be hurt by one test at a time; healthy again when the next one gets it.
+/// The same with Connect and the source, which are hurt.
+fn shop() -> NativeOptions {
+    NativeOptions::brokers(1).with_source().with_target_database()
+}
+
+/// Three brokers and the target, to be hurt by one test at a time; healthy again when the next one gets it.
 fn hurt() -> Result<MutexGuard<'static, NativeStack>> {
     static STACK: Shared<Mutex<NativeStack>> = OnceLock::new();
-    let stack = STACK.get_or_init(|| start().map(Mutex::new));
+    let stack = STACK.get_or_init(|| start(3).map(Mutex::new));
     let stack = stack.as_ref().map_err(|error| anyhow!("the stack to be hurt did not start: {error}"))?;
     // A test that failed before may have left anything down.
     let stack = stack.lock().unwrap_or_else(PoisonError::into_inner);
@@ -271,38 +275,38 @@ fn brokers_that_lost_the_last_second_are_refused_and_a_new_topic_repairs_it() ->
 
 #[test]
 fn connect_killed_before_its_offsets_are_flushed_under_load_costs_no_change() -> Result<()> {
-    connect::killed_under_load(&NativeStack::full()?)
+    connect::killed_under_load(&shop().start()?)
 }
 
 #[test]
 fn connect_killed_after_an_offset_flush_goes_on_without_a_snapshot() -> Result<()> {
     let flushes = std::time::Duration::from_secs(2);
-    connect::killed_after_an_offset_flush(&NativeOptions::full().offset_flush_interval(flushes).start()?)
+    connect::killed_after_an_offset_flush(&shop().offset_flush_interval(flushes).start()?)
 }
 
 #[test]
 fn a_connector_deleted_and_created_again_costs_no_change() -> Result<()> {
-    connect::deleted_and_created_again(&NativeStack::full()?)
+    connect::deleted_and_created_again(&shop().start()?)
 }
 
 #[test]
 fn snapshots_on_demand_under_load_killed_half_way_cost_no_change() -> Result<()> {
-    connect::snapshots_on_demand(&NativeStack::full()?)
+    connect::snapshots_on_demand(&shop().start()?)
 }
 
 #[test]
 fn the_only_row_of_a_partition_deleted_while_connect_was_away_is_taken_off() -> Result<()> {
-    connect::the_only_row_of_a_partition_deleted_while_away(&NativeStack::full()?)
+    connect::the_only_row_of_a_partition_deleted_while_away(&shop().start()?)
 }
 
 #[test]
 fn a_source_database_killed_under_load_costs_no_change() -> Result<()> {
-    source::killed_under_load(&NativeStack::full()?)
+    source::killed_under_load(&shop().start()?)
 }
 
 #[test]
 fn a_long_transaction_and_one_of_100_000_rows_count_each_change_once() -> Result<()> {
-    source::long_and_large_transactions(&NativeStack::full()?)
+    source::long_and_large_transactions(&shop().start()?)
 }
 
 #[test]

@@ -8,13 +8,18 @@ use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+
+use crate::stack::wait_until;
 
 /// Set where a missing engine must fail the tests instead of skipping them.
 const REQUIRED: &str = "STACK_REQUIRE_COMPOSE";
 /// Set to use the images as they are: by whoever has just built or pulled them, or wants to test others.
 const IMAGES_AS_THEY_ARE: &str = "STACK_IMAGES_AS_THEY_ARE";
+
+const FROZEN_WITHIN: Duration = Duration::from_secs(60);
 
 /// Whether scenarios can run on compose here.
 ///
@@ -94,6 +99,17 @@ impl Engine {
         let mut command = self.docker();
         command.args(arguments);
         succeed(&mut command).map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// Freezes a container. The kernel may not be done with it in the time that the runtime gives it on a busy machine.
+    pub(super) fn pause(&self, container: &str) -> Result<()> {
+        wait_until(format!("container {container} to be frozen"), FROZEN_WITHIN, || {
+            match self.run(["pause", container]) {
+                Ok(_) => Ok(true),
+                Err(error) if error.to_string().contains("unable to freeze") => Ok(false),
+                Err(error) => Err(error),
+            }
+        })
     }
 
     /// The last lines of a container's log, both streams.

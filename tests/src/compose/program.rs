@@ -189,7 +189,7 @@ impl RunningProgram for ComposeProgram {
     }
 
     fn pause(&mut self) -> Result<()> {
-        self.engine.run(["pause", &self.container]).map(drop)
+        self.engine.pause(&self.container)
     }
 
     fn resume(&mut self) -> Result<()> {

@@ -269,7 +269,7 @@ impl Stack for ComposeStack {
     }
 
     fn pause(&self, component: Component) -> Result<()> {
-        self.engine.run(["pause", self.container(component)?]).map(drop)
+        self.engine.pause(self.container(component)?)
     }
 
     fn resume(&self, component: Component) -> Result<()> {

@@ -24,7 +24,7 @@ use super::secured::{self, SecuredPorts};
 use super::server::{Launch, Server};
 use super::{connect, kafka, paths, postgres, program, provision, registry};
 use crate::proxy::{Proxy, Route};
-use crate::stack::{Addresses, Component, HostPort, ProgramSpec, RunningProgram, Stack, Viewpoint};
+use crate::stack::{Addresses, Component, HostPort, Program, ProgramSpec, RunningProgram, Stack, Viewpoint};
 
 /// Database of the shop.
 const SOURCE_DATABASE: &str = "goods_db";
@@ -362,7 +362,13 @@ impl Stack for NativeStack {
     fn run(&self, spec: &ProgramSpec) -> Result<Box<dyn RunningProgram>> {
         let addresses = self.addresses(Viewpoint::Stack);
         let state = self.state_directory(&spec.name);
-        Ok(Box::new(program::run(spec, &addresses, &state, self.launch(&spec.name))?))
+        let mut spec = spec.clone();
+        let brokers = self.ports.brokers.len();
+        // Three replicas unless told otherwise, which takes as many brokers.
+        if spec.program == Program::Processor && brokers < 3 && !spec.has_flag("--replication-factor") {
+            spec = spec.flag("--replication-factor", brokers);
+        }
+        Ok(Box::new(program::run(&spec, &addresses, &state, self.launch(&spec.name))?))
     }
 
     fn shared_directory(&self) -> &Path {

@@ -280,9 +280,6 @@ impl Stack for SecureStack {
         if spec.program == Program::Processor && !spec.has_flag("--schema-registry-url") {
             spec = self.log_in_at_registry(spec, RegistryLogin::Basic);
         }
-        if spec.program == Program::Processor && !spec.has_flag("--replication-factor") {
-            spec = spec.flag("--replication-factor", 1);
-        }
         for (name, value) in &mut spec.flags {
             if let (true, Some(url)) = (name == "--database-url", value.as_mut())
                 && url.contains("@127.0.0.1")

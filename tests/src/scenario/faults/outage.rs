@@ -20,7 +20,7 @@ const ALL: [(Program, usize); 4] =
 
 /// Brokers that forget producers within seconds.
 pub fn options() -> NativeOptions {
-    NativeOptions::brokers(3)
+    NativeOptions::brokers(1)
         .with_target_database()
         .broker_property("transactional.id.expiration.ms", FORGOTTEN_AFTER_MS)
         .broker_property("transaction.remove.expired.transaction.cleanup.interval.ms", "1000")

@@ -118,7 +118,7 @@ pub fn group_offsets_expired(stack: &dyn Stack) -> Result<()> {
 
 /// Brokers that forget the offsets of an empty group within a minute.
 pub fn forgetful_options() -> NativeOptions {
-    NativeOptions::brokers(3)
+    NativeOptions::brokers(1)
         .with_target_database()
         .broker_property("offsets.retention.minutes", "1")
         .broker_property("offsets.retention.check.interval.ms", "1000")
