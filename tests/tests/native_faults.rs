@@ -16,15 +16,14 @@ use tests::stack::Stack as _;
 
 type Shared<T> = OnceLock<std::result::Result<T, String>>;
 
-fn start(brokers: u8) -> std::result::Result<NativeStack, String> {
-    NativeOptions::brokers(brokers).with_target_database().start().map_err(|error| format!("{error:#}"))
-}
-
 /// A broker and the target, which nobody hurts. Two more brokers would copy what it writes, and more than double the
 /// processor time of a test.
 fn shared() -> Result<&'static NativeStack> {
     static STACK: Shared<NativeStack> = OnceLock::new();
-    STACK.get_or_init(|| start(1)).as_ref().map_err(|error| anyhow!("the shared stack did not start: {error}"))
+    // Some thirty tests long: here the optimising compiler is worth what it costs.
+    let options = NativeOptions::brokers(1).with_target_database().optimising_compiler();
+    let start = || options.start().map_err(|error| format!("{error:#}"));
+    STACK.get_or_init(start).as_ref().map_err(|error| anyhow!("the shared stack did not start: {error}"))
 }
 
 /// The same with Connect and the source, which are hurt.
@@ -35,7 +34,8 @@ fn shop() -> NativeOptions {
 /// Three brokers and the target, to be hurt by one test at a time; healthy again when the next one gets it.
 fn hurt() -> Result<MutexGuard<'static, NativeStack>> {
     static STACK: Shared<Mutex<NativeStack>> = OnceLock::new();
-    let stack = STACK.get_or_init(|| start(3).map(Mutex::new));
+    let start = || NativeOptions::brokers(3).with_target_database().start().map(Mutex::new);
+    let stack = STACK.get_or_init(|| start().map_err(|error| format!("{error:#}")));
     let stack = stack.as_ref().map_err(|error| anyhow!("the stack to be hurt did not start: {error}"))?;
     // A test that failed before may have left anything down.
     let stack = stack.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,8 +1,7 @@
 //! One stack for all tests of a test binary.
 //!
 //! Starting brokers costs more than most tests; they share them and keep apart by unique topic prefixes
-//! ([`crate::client::unique_name`]). One broker, because nobody hurts it and two more, which only copy what it writes, cost a test
-//! more than twice the processor time; three are on compose and wherever brokers are hurt. A test that kills or pauses servers must start a stack of its own.
+//! ([`crate::client::unique_name`]). A test that kills or pauses servers must start a stack of its own.
 
 use std::sync::OnceLock;
 
@@ -13,13 +12,14 @@ use super::stack::NativeStack;
 
 type Shared = OnceLock<std::result::Result<NativeStack, String>>;
 
-/// One broker, shared by this process.
+/// Three brokers, shared by this process.
 pub fn shared_brokers() -> Result<&'static NativeStack> {
     static STACK: Shared = OnceLock::new();
-    get(&STACK, NativeOptions::brokers(1))
+    get(&STACK, NativeOptions::brokers(3))
 }
 
-/// One broker, Connect and both databases, shared by this process.
+/// One broker, Connect and both databases, shared by this process. Two more brokers, which only copy what it writes, would
+/// more than double the processor time of a test.
 pub fn shared_full() -> Result<&'static NativeStack> {
     static STACK: Shared = OnceLock::new();
     get(&STACK, NativeOptions::brokers(1).with_source().with_target_database())

@@ -217,6 +217,11 @@ impl Workload {
 
 /// Something that goes on changing rows, and knows what has to remain.
 pub trait Work: Send {
+    /// How often a second [`Work::step`] is done: each is a transaction of every processor, or several.
+    fn steps_per_second(&self) -> u32 {
+        4
+    }
+
     /// Makes some changes, and does not return before they are stored; says how many.
     fn step(&mut self) -> Result<usize>;
 
@@ -304,8 +309,9 @@ pub struct Load {
 }
 
 impl Load {
-    /// Does so many steps a second.
-    pub fn start(mut work: Box<dyn Work>, steps_per_second: u32) -> Result<Self> {
+    /// Begins, at the pace that the work has.
+    pub fn start(mut work: Box<dyn Work>) -> Result<Self> {
+        let pause = Duration::from_secs(1) / work.steps_per_second();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let run = move || {
@@ -313,7 +319,7 @@ impl Load {
             while !stopped.load(Ordering::Relaxed) {
                 work.step()?;
                 // Paced by what is due, not caught up with after an outage: the shop was closed meanwhile.
-                due = (due + Duration::from_secs(1) / steps_per_second).max(Instant::now());
+                due = (due + pause).max(Instant::now());
                 std::thread::sleep(due.saturating_duration_since(Instant::now()));
             }
             Ok(work)

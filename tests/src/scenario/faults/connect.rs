@@ -1,8 +1,10 @@
 //! Faults of Kafka Connect. The stack must be one of its own.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use rdkafka::message::Message as _;
 
 use super::super::{CAUGHT_UP_WITHIN, Job, end_cleanly};
 use super::Trial;
@@ -163,15 +165,22 @@ fn ask_for(source: &Sql, kind: &str) -> Result<()> {
 fn snapshot_records(job: &Job<'_>) -> Result<BTreeMap<String, usize>> {
     let mut counts = BTreeMap::new();
     for record in job.kafka.read(INPUT, Isolation::ReadCommitted)? {
-        let Some(value) = record.value else { continue };
-        let event: serde_json::Value = serde_json::from_slice(&value)?;
-        if event.get("op").and_then(serde_json::Value::as_str) == Some("r") {
-            let kind = event.pointer("/source/snapshot").and_then(serde_json::Value::as_str).context("no snapshot")?;
-            let kind = if kind == "incremental" { kind } else { "full" };
-            *counts.entry(kind.to_owned()).or_default() += 1;
+        if let Some(kind) = snapshot_of(record.value.as_deref())? {
+            *counts.entry(kind).or_default() += 1;
         }
     }
     Ok(counts)
+}
+
+/// Whether a record is of a snapshot, and of which kind: `incremental` or `full`.
+fn snapshot_of(value: Option<&[u8]>) -> Result<Option<String>> {
+    let Some(value) = value else { return Ok(None) };
+    let event: serde_json::Value = serde_json::from_slice(value)?;
+    if event.get("op").and_then(serde_json::Value::as_str) != Some("r") {
+        return Ok(None);
+    }
+    let kind = event.pointer("/source/snapshot").and_then(serde_json::Value::as_str).context("no snapshot")?;
+    Ok(Some(if kind == "incremental" { kind } else { "full" }.to_owned()))
 }
 
 fn count(job: &Job<'_>, kind: &str) -> Result<usize> {
@@ -179,7 +188,18 @@ fn count(job: &Job<'_>, kind: &str) -> Result<usize> {
 }
 
 fn until_snapshot_records(trial: &mut Trial<'_>, kind: &str, least: usize) -> Result<()> {
-    trial.until(format!("{least} {kind} records"), |trial| Ok(count(&trial.job, kind)? >= least))
+    let consumer = trial.job.kafka.follow("snapshot-records-without-group", [&INPUT.to_owned()])?;
+    let mut found = 0;
+    trial.until(format!("{least} {kind} records"), |_| {
+        // All that is there, not all of it anew with every look.
+        while let Some(message) = consumer.poll(Duration::from_millis(50)) {
+            let Ok(message) = message else { continue };
+            if snapshot_of(message.payload())?.as_deref() == Some(kind) {
+                found += 1;
+            }
+        }
+        Ok(found >= least)
+    })
 }
 
 /// How many records the input holds.

@@ -111,6 +111,11 @@ impl TableWork {
 }
 
 impl Work for TableWork {
+    /// A step is ten statements that are nothing to the source.
+    fn steps_per_second(&self) -> u32 {
+        20
+    }
+
     fn step(&mut self) -> Result<usize> {
         let statements: Vec<String> = (0..10).map(|_| self.statement()).collect();
         let statements = statements.join(";\n");

@@ -22,9 +22,6 @@ pub const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 /// Sinks of every trial.
 pub(super) const SINKS: usize = 2;
 
-/// Steps of the load a second, of about ten changes each.
-const PACE: u32 = 4;
-
 /// An orphaned transaction ends within its timeout (20 s) and the coordinator's interval of looking.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -115,7 +112,7 @@ impl<'a> Trial<'a> {
         })?;
         let live = LiveReader::start(&job.kafka, &collector.own_topics())?;
         let meter = Meter::start(&job)?;
-        let load = Load::start(work, PACE)?;
+        let load = Load::start(work)?;
         let mut trial = Self { job, programs, load: Some(load), live, meter, configuration };
         trial.progress(200)?;
         Ok(trial)
