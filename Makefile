@@ -36,7 +36,7 @@ faults: programs ## Every fault scenario on real servers, and how long recovery 
 	 tests/recovery-times.sh $(TARGET)/recovery-times; exit $$status
 
 faults-native:
-	cargo build --locked -p processor --features fail-points --bin processor-with-fail-points
+	cargo build --locked --workspace --features processor/fail-points --bin processor-with-fail-points
 	cargo test --locked -p tests --test native_faults --test native_formats --test native_secure -- --include-ignored
 
 faults-compose:
@@ -46,7 +46,7 @@ chaos: programs ## Faults at random, the sums exact in the end (SECONDS=600 SEED
 	CHAOS_SECONDS=$(or $(SECONDS),600) CHAOS_SEED=$(SEED) CHAOS_SOURCE=$(SOURCE) STACK_REQUIRE_COMPOSE=1 \
 	  cargo test --locked -p tests --test $(BACKEND)_chaos -- --nocapture
 
-secure-compose: programs ## The whole job on the secured compose stack (docker-compose.secure.yml), every form of input to every form of output; needs a container engine
+secure-compose: programs ## The whole job on the secured compose stack, every form of input to every form of output; needs a container engine
 	deploy/images/build.sh
 	for input in json json-schema avro; do for output in json avro; do INPUT=$$input OUTPUT=$$output tests/compose-secure.sh || exit 1; done; done
 

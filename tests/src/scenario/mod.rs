@@ -51,8 +51,7 @@ pub struct Job<'a> {
     topics: OwnTopics,
 }
 
-/// Topics of one job, deleted with it: brokers look at every partition they have with every fetch of each other, so that
-/// those of tests that are over made the following ones slower and slower.
+/// Topics of one job, deleted with it: a cluster that thirty tests share would end with a thousand partitions.
 struct OwnTopics {
     kafka: Kafka,
     /// Whatever begins with one of these and a dot.
