@@ -5,7 +5,7 @@
 # STACK_REQUIRE_COMPOSE=1  a machine without a container engine fails the tests instead of skipping the scenarios there
 # RUST_TEST_THREADS        tests at the same time within one test program (2: each may run servers of its own)
 #
-# Test programs run in lanes, each with a log of its own that is shown when it is done: target/test-LANE.log.
+# Test programs run in lanes, each with a log of its own, target/test-LANE.log; all are shown when all are done.
 set -uo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
@@ -47,36 +47,35 @@ programs() {
     cargo build --locked --workspace --features processor/fail-points --bin processor-with-fail-points
 }
 
-# lane NAME THREADS ARGUMENT…: test programs beside those of other lanes, because most of the time each waits for some
-# server's timeout.
+# lane NAME THREADS ARGUMENT…: test programs, with a log of their own.
 lane() {
   RUST_TEST_THREADS=$2 cargo test --workspace --locked --no-fail-fast "${@:3}" >"$TARGET/test-$1.log" 2>&1
 }
 
+# The adapter's tests have the machine for themselves: on a busy one connections break, which is what some of them look for. All
+# others go beside each other, because most of the time each waits for some server's timeout.
 tests() {
-  local built names containers=() rest=() lanes=() name result=0
+  local built name containers=() rest=() lanes=() result=0
   built=$(cargo test --workspace --locked --no-run 2>&1) || { printf '%s\n' "$built" >&2; return 1; }
-  names=$(sed -n 's|^ *Executable tests/.*/\(.*\)-[0-9a-f]*)$|\1|p' <<<"$built" | sort -u)
-  for name in $names; do
+  for name in $(sed -n 's|^ *Executable tests/.*/\(.*\)-[0-9a-f]*)$|\1|p' <<<"$built" | sort -u); do
     case "$name" in
+      kafka_adapter | native_faults) ;;
       compose_*) containers+=(--test "$name") ;;
-      native_faults) ;;
       *) rest+=(--test "$name") ;;
     esac
   done
+  say "tests of libraries and of the adapter (tail -f $TARGET/test-quiet.log)"
+  lane quiet "$RUST_TEST_THREADS" --lib --bins --test kafka_adapter || result=1
+  lane documentation 1 --doc || result=1
+  say "tests beside each other (tail -f $TARGET/test-{faults,containers,rest}.log)"
   # In process groups of their own, so that clean_up reaches cargo's children too.
   set -m
-  lane faults 4 --test native_faults & lanes+=("faults $!")
-  lane containers 1 "${containers[@]}" & lanes+=("containers $!")
-  lane rest "$RUST_TEST_THREADS" --lib --bins "${rest[@]}" & lanes+=("rest $!")
+  lane faults 4 --test native_faults & lanes+=("$!")
+  lane containers 1 "${containers[@]}" & lanes+=("$!")
+  lane rest "$RUST_TEST_THREADS" "${rest[@]}" & lanes+=("$!")
   set +m
-  for name in "${lanes[@]}"; do
-    wait "${name#* }" || result=1
-    cat "$TARGET/test-${name% *}.log"
-    say "done: ${name% *}"
-  done
-  lane documentation 1 --doc || result=1
-  cat "$TARGET"/test-{faults,containers,rest,documentation}.log >"$LOG"
+  for name in "${lanes[@]}"; do wait "$name" || result=1; done
+  cat "$TARGET"/test-{quiet,documentation,faults,containers,rest}.log | tee "$LOG"
   return "$result"
 }
 

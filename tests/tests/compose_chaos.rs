@@ -7,7 +7,7 @@ use tests::compose::{ComposeOptions, available};
 use tests::scenario::faults::mix::{Mix, Source};
 
 /// In every test run.
-const SECONDS: u64 = 150;
+const SECONDS: u64 = 60;
 
 #[test]
 fn a_random_mix_of_faults_ends_exact() -> Result<()> {
