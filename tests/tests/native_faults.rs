@@ -20,7 +20,7 @@ type Shared<T> = OnceLock<std::result::Result<T, String>>;
 /// processor time of a test.
 fn shared() -> Result<&'static NativeStack> {
     static STACK: Shared<NativeStack> = OnceLock::new();
-    // Some thirty tests long: here the optimising compiler is worth what it costs.
+    // Some thirty tests share it: the optimising compiler has the time to pay here, as it has not elsewhere (not measured).
     let options = NativeOptions::brokers(1).with_target_database().optimising_compiler();
     let start = || options.start().map_err(|error| format!("{error:#}"));
     STACK.get_or_init(start).as_ref().map_err(|error| anyhow!("the shared stack did not start: {error}"))
