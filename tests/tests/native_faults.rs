@@ -26,11 +26,6 @@ fn shared() -> Result<&'static NativeStack> {
     STACK.get_or_init(start).as_ref().map_err(|error| anyhow!("the shared stack did not start: {error}"))
 }
 
-/// The same with Connect and the source, which are hurt.
-fn shop() -> NativeOptions {
-    NativeOptions::brokers(1).with_source().with_target_database()
-}
-
 /// Three brokers and the target, to be hurt by one test at a time; healthy again when the next one gets it.
 fn hurt() -> Result<MutexGuard<'static, NativeStack>> {
     static STACK: Shared<Mutex<NativeStack>> = OnceLock::new();
@@ -275,38 +270,38 @@ fn brokers_that_lost_the_last_second_are_refused_and_a_new_topic_repairs_it() ->
 
 #[test]
 fn connect_killed_before_its_offsets_are_flushed_under_load_costs_no_change() -> Result<()> {
-    connect::killed_under_load(&shop().start()?)
+    connect::killed_under_load(&NativeOptions::with_one_broker().start()?)
 }
 
 #[test]
 fn connect_killed_after_an_offset_flush_goes_on_without_a_snapshot() -> Result<()> {
     let flushes = std::time::Duration::from_secs(2);
-    connect::killed_after_an_offset_flush(&shop().offset_flush_interval(flushes).start()?)
+    connect::killed_after_an_offset_flush(&NativeOptions::with_one_broker().offset_flush_interval(flushes).start()?)
 }
 
 #[test]
 fn a_connector_deleted_and_created_again_costs_no_change() -> Result<()> {
-    connect::deleted_and_created_again(&shop().start()?)
+    connect::deleted_and_created_again(&NativeOptions::with_one_broker().start()?)
 }
 
 #[test]
 fn snapshots_on_demand_under_load_killed_half_way_cost_no_change() -> Result<()> {
-    connect::snapshots_on_demand(&shop().start()?)
+    connect::snapshots_on_demand(&NativeOptions::with_one_broker().start()?)
 }
 
 #[test]
 fn the_only_row_of_a_partition_deleted_while_connect_was_away_is_taken_off() -> Result<()> {
-    connect::the_only_row_of_a_partition_deleted_while_away(&shop().start()?)
+    connect::the_only_row_of_a_partition_deleted_while_away(&NativeOptions::with_one_broker().start()?)
 }
 
 #[test]
 fn a_source_database_killed_under_load_costs_no_change() -> Result<()> {
-    source::killed_under_load(&shop().start()?)
+    source::killed_under_load(&NativeOptions::with_one_broker().start()?)
 }
 
 #[test]
 fn a_long_transaction_and_one_of_100_000_rows_count_each_change_once() -> Result<()> {
-    source::long_and_large_transactions(&shop().start()?)
+    source::long_and_large_transactions(&NativeOptions::with_one_broker().start()?)
 }
 
 #[test]

@@ -8,7 +8,7 @@ use tests::native::{NativeOptions, NativeStack};
 use tests::scenario::{every_form, formats, fractions, other_goods, other_keys};
 
 fn stack() -> Result<NativeStack> {
-    NativeOptions::brokers(1).with_source().with_target_database().with_registry().start()
+    NativeOptions::with_one_broker().with_registry().start()
 }
 
 /// The tests of every run share a stack, one after the other: they kill servers of it.

@@ -5,11 +5,6 @@ use tests::client::Format;
 use tests::native::{NativeOptions, NativeStack, shared_full};
 use tests::scenario::{backfill, bad_input, fencing, histories, live, other_goods, other_keys, rebuild};
 
-/// Everything that a change passes through, with one broker.
-fn shop() -> Result<NativeStack> {
-    NativeOptions::brokers(1).with_source().with_target_database().start()
-}
-
 #[test]
 fn a_history_ends_exactly_with_one_process() -> Result<()> {
     histories::ends_exactly(shared_full()?, "debezium-capture/history", 1)
@@ -115,10 +110,14 @@ fn a_live_run_through_the_connector_ends_equal_to_the_source() -> Result<()> {
 
 #[test]
 fn another_shops_table_with_large_text_goods_ends_equal_to_the_source_through_the_connector() -> Result<()> {
-    other_goods::of_another_table_end_equal_to_the_source(&shop()?, "shop", Format::Json)
+    other_goods::of_another_table_end_equal_to_the_source(
+        &NativeOptions::with_one_broker().start()?,
+        "shop",
+        Format::Json,
+    )
 }
 
 #[test]
 fn other_shops_tables_with_keys_of_integers_and_texts_end_equal_to_the_source_through_the_connector() -> Result<()> {
-    other_keys::end_equal_to_the_source(&shop()?, "keys", Format::Json)
+    other_keys::end_equal_to_the_source(&NativeOptions::with_one_broker().start()?, "keys", Format::Json)
 }

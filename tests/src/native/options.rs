@@ -83,6 +83,12 @@ impl NativeOptions {
         Self::brokers(3).with_source().with_target_database()
     }
 
+    /// One broker, Connect and both databases, for whoever does not hurt brokers. Two more, which only copy what the one writes,
+    /// more than double the processor time of a test.
+    pub const fn with_one_broker() -> Self {
+        Self::brokers(1).with_source().with_target_database()
+    }
+
     /// Adds the source database and Connect.
     #[must_use]
     pub const fn with_source(mut self) -> Self {

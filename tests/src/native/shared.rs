@@ -18,11 +18,10 @@ pub fn shared_brokers() -> Result<&'static NativeStack> {
     get(&STACK, NativeOptions::brokers(3))
 }
 
-/// One broker, Connect and both databases, shared by this process. Two more brokers, which only copy what it writes, would
-/// more than double the processor time of a test.
+/// One broker, Connect and both databases, shared by this process.
 pub fn shared_full() -> Result<&'static NativeStack> {
     static STACK: Shared = OnceLock::new();
-    get(&STACK, NativeOptions::brokers(1).with_source().with_target_database())
+    get(&STACK, NativeOptions::with_one_broker())
 }
 
 fn get(stack: &'static Shared, options: NativeOptions) -> Result<&'static NativeStack> {

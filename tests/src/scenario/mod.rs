@@ -84,16 +84,18 @@ struct Target {
 impl<'a> Job<'a> {
     /// A job with names that nobody else uses.
     pub fn new(stack: &'a dyn Stack, name: &str) -> Result<Self> {
-        let name = unique_name(name);
-        let source_topic = format!("{name}.orders.transactions");
-        Self::named(stack, &name, source_topic)
+        Self::unique(stack, name, INPUT_PARTITIONS)
     }
 
     /// A job for a [`workload`], with as many partitions as that writes into.
     pub fn for_workload(stack: &'a dyn Stack, name: &str) -> Result<Self> {
+        Self::unique(stack, name, workload::PARTITIONS)
+    }
+
+    fn unique(stack: &'a dyn Stack, name: &str, partitions: i32) -> Result<Self> {
         let name = unique_name(name);
         let source_topic = format!("{name}.orders.transactions");
-        Self::with_partitions(stack, &name, source_topic, workload::PARTITIONS)
+        Self::with_partitions(stack, &name, source_topic, partitions)
     }
 
     /// A job that reads a topic of this name. Creates the input topic, and the output topic so that the cleaner keeps

@@ -52,8 +52,7 @@ pub struct SecureStack {
 impl SecureStack {
     /// Starts it.
     pub fn start() -> Result<Self> {
-        let native =
-            NativeOptions::brokers(1).with_source().with_target_database().with_registry().secured().start()?;
+        let native = NativeOptions::with_one_broker().with_registry().secured().start()?;
         let files = files(native.directory());
         let registry = native.registry_ports()?;
         let tls = registry.tls.as_ref().context("the registry has no TLS")?;
