@@ -12,10 +12,7 @@ use tests::checker::{Code, Collector, Contribution, check, report};
 use tests::client::{Isolation, OutgoingRecord};
 use tests::native::NativeOptions;
 use tests::scenario::faults::Trial;
-use tests::stack::{Stack, Viewpoint};
-
-/// How long a request may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+use tests::stack::{PATIENCE, Stack, Viewpoint};
 
 /// The target database of a job, as seen from here.
 fn target_url(stack: &dyn Stack, database: &str) -> Result<String> {

@@ -1,7 +1,6 @@
 //! The native stack itself: real brokers, Connect and databases, started and mistreated as scenarios do it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -9,7 +8,7 @@ use tests::client::{
     Connect, History, Isolation, Kafka, NewTopic, Replay, ResetTo, Sql, orders_connector, unique_name,
 };
 use tests::native::{NativeStack, shared_brokers};
-use tests::stack::{Component, HEALTHY_WITHIN, Stack, Viewpoint, wait_until};
+use tests::stack::{Component, Stack, Viewpoint, wait_until};
 
 const INPUT: &str = "warehouse.orders.transactions";
 
@@ -43,7 +42,7 @@ fn rows_written_by_the_shop_arrive_as_change_events() -> Result<()> {
     }
 
     let mut events = Vec::new();
-    wait_until("five change events", HEALTHY_WITHIN, || {
+    wait_until("five change events", || {
         events = kafka.read(INPUT, Isolation::ReadCommitted)?;
         Ok(events.len() >= ROWS.len())
     })?;
@@ -150,7 +149,7 @@ fn nothing_is_left_of_a_stack_that_was_dropped() -> Result<()> {
     let pid = stack.pid(Component::Broker(1)).context("no pid")?;
     ensure!(directory.join("broker-1/data").is_dir());
     drop(stack);
-    wait_until("the directory to go", Duration::from_secs(30), || Ok(!directory.exists()))?;
+    wait_until("the directory to go", || Ok(!directory.exists()))?;
     ensure!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "the broker still runs");
     Ok(())
 }

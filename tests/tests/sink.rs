@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -12,7 +11,7 @@ use schemas::partitioner::partition_for_good;
 use schemas::{Control, Scale, StockDelta};
 use tests::client::{Kafka, NewTopic, OutgoingRecord, ResetTo, Sql, unique_name};
 use tests::native::{NativeOptions, NativeStack};
-use tests::stack::{Component, HEALTHY_WITHIN, ProgramSpec, RunningProgram, Stack, Viewpoint, wait_until};
+use tests::stack::{Component, PATIENCE, ProgramSpec, RunningProgram, Stack, Viewpoint, wait_until};
 
 const PARTITIONS: i32 = 4;
 const GROUP: &str = "stock-sink";
@@ -96,7 +95,7 @@ impl<'a> Bench<'a> {
     /// Writes as the processor does: in a transaction, so that each partition ends in a marker.
     fn write_transaction(&mut self, goods: impl IntoIterator<Item = i64>) -> Result<()> {
         let producer: BaseProducer = self.kafka.config().set("transactional.id", unique_name("writer")).create()?;
-        producer.init_transactions(HEALTHY_WITHIN)?;
+        producer.init_transactions(PATIENCE)?;
         producer.begin_transaction()?;
         let topic = self.topic();
         for delta in self.next_versions(goods) {
@@ -105,7 +104,7 @@ impl<'a> Bench<'a> {
             let base = BaseRecord::to(&topic).key(&key).payload(&value).partition(record.partition);
             producer.send(base).map_err(|(error, _)| error)?;
         }
-        producer.commit_transaction(HEALTHY_WITHIN)?;
+        producer.commit_transaction(PATIENCE)?;
         Ok(())
     }
 
@@ -144,7 +143,7 @@ impl<'a> Bench<'a> {
     fn wait_equal(&self, sink: &dyn RunningProgram) -> Result<()> {
         let expected = self.expected()?;
         let equal = || Ok(self.sql.remains().is_ok_and(|remains| remains == expected));
-        wait_until("the target to show what was written", Duration::from_secs(90), equal).with_context(|| {
+        wait_until("the target to show what was written", equal).with_context(|| {
             let log = sink.log().unwrap_or_default();
             let tail: Vec<&str> = log.lines().rev().take(60).collect();
             let shown = self.sql.remains();
@@ -177,7 +176,7 @@ fn record(delta: &StockDelta) -> OutgoingRecord {
 
 fn end_cleanly(sink: &mut Box<dyn RunningProgram>) -> Result<()> {
     sink.terminate()?;
-    let exit = sink.wait_exit(Duration::from_secs(30))?;
+    let exit = sink.wait_exit()?;
     ensure!(exit.is_clean(), "{exit}");
     Ok(())
 }
@@ -190,7 +189,7 @@ fn stock_deltas_arrive_the_group_sees_no_lag_and_a_restart_applies_nothing_twice
     bench.wait_equal(&*sink)?;
     bench.write_transaction(0..50)?;
     bench.wait_equal(&*sink)?;
-    wait_until("the group to see the offsets", HEALTHY_WITHIN, || {
+    wait_until("the group to see the offsets", || {
         let offsets = bench.kafka.group_offsets(&bench.group, &bench.topic())?;
         let seen: i64 = offsets.values().map(|offset| offset.offset).sum();
         // Each partition ends in the marker of the transaction, which is nobody's record.
@@ -236,7 +235,7 @@ fn a_target_killed_in_the_middle_loses_and_doubles_nothing_and_the_sink_stays() 
         bench.write(0..2_000)?;
         stack.kill(Component::TargetDatabase)?;
         bench.write(1_000..3_000)?;
-        wait_until("the sink to notice", HEALTHY_WITHIN, || Ok(bench.metric(&*sink, "sink_database_up")? == 0))?;
+        wait_until("the sink to notice", || Ok(bench.metric(&*sink, "sink_database_up")? == 0))?;
         ensure!(bench.kafka.group_has_members(&bench.group)?);
         stack.start(Component::TargetDatabase)?;
         stack.wait_healthy(Component::TargetDatabase)?;
@@ -253,7 +252,7 @@ fn two_sinks_share_the_partitions_and_one_takes_over_when_the_other_is_killed_or
     let mut second = bench.sink("second")?;
     bench.write(0..300)?;
     bench.wait_equal(&*first)?;
-    wait_until("both to have partitions", HEALTHY_WITHIN, || {
+    wait_until("both to have partitions", || {
         bench.write(0..300)?;
         bench.wait_equal(&*second)?;
         Ok(bench.metric(&*first, "sink_batches_total")? > 0 && bench.metric(&*second, "sink_batches_total")? > 0)
@@ -277,7 +276,7 @@ fn the_groups_offsets_decide_nothing() -> Result<()> {
     for to in [ResetTo::Beginning, ResetTo::End, ResetTo::Offset(1_000_000)] {
         end_cleanly(&mut sink)?;
         bench.write(50..150)?;
-        wait_until("the group to be empty", HEALTHY_WITHIN, || Ok(!bench.kafka.group_has_members(&bench.group)?))?;
+        wait_until("the group to be empty", || Ok(!bench.kafka.group_has_members(&bench.group)?))?;
         bench.kafka.reset_group_offsets(&bench.group, &bench.topic(), to)?;
         sink = bench.sink("sink")?;
         bench.wait_equal(&*sink)?;
@@ -313,7 +312,7 @@ fn a_rebuilt_output_replaces_the_old_one_goods_that_no_longer_exist_included() -
     let sink = bench.sink("sink")?;
     bench.wait_equal(&*sink).context("of the same length")?;
     let epochs = "SELECT count(*) FROM remains.remains WHERE epoch <> (SELECT max(epoch) FROM remains.remains)";
-    wait_until("the new epoch everywhere", HEALTHY_WITHIN, || Ok(bench.sql.rows(epochs)? == [[Some("0".to_owned())]]))
+    wait_until("the new epoch everywhere", || Ok(bench.sql.rows(epochs)? == [[Some("0".to_owned())]]))
 }
 
 #[test]
@@ -329,7 +328,7 @@ fn a_record_that_cannot_be_read_stops_the_sink_with_its_place_after_writing_what
     let foreign = OutgoingRecord { value: Some(b"not ours".to_vec()), ..place.clone() };
     let offsets = bench.kafka.write(&bench.topic(), &[ignored, foreign])?;
     let mut sink = bench.sink("sink")?;
-    let exit = sink.wait_exit(HEALTHY_WITHIN)?;
+    let exit = sink.wait_exit()?;
     ensure!(exit.code == Some(3), "{exit}");
     let log = sink.log()?;
     let at = format!("{}, partition {}, offset {}", bench.topic(), place.partition, offsets[1]);
@@ -349,7 +348,7 @@ fn a_topic_that_lost_records_stops_the_sink_instead_of_showing_old_numbers() -> 
     bench.epoch = epoch;
     bench.write(0..20)?;
     let mut sink = bench.sink("sink")?;
-    let exit = sink.wait_exit(HEALTHY_WITHIN)?;
+    let exit = sink.wait_exit()?;
     ensure!(exit.code == Some(3), "{exit}");
     ensure!(sink.log()?.contains("SINK_TOPIC_LOST_RECORDS"));
     Ok(())
@@ -379,11 +378,11 @@ fn the_transaction_log_shows_live_transactions_only_when_it_is_switched_on() -> 
             row
         })
     };
-    wait_until("both transactions", HEALTHY_WITHIN, || Ok(rows().is_ok_and(|rows| rows == [row(IDS[1]), row(IDS[0])])))
+    wait_until("both transactions", || Ok(rows().is_ok_and(|rows| rows == [row(IDS[1]), row(IDS[0])])))
         .with_context(|| sink.log().unwrap_or_default())?;
     let marker = Some(r#""good_id":null,"pieces":null"#);
     bench.kafka.write(&topic, &[change(IDS[0], marker)])?;
-    wait_until("a deleted one to go", HEALTHY_WITHIN, || Ok(rows()? == [row(IDS[1])]))?;
+    wait_until("a deleted one to go", || Ok(rows()? == [row(IDS[1])]))?;
     bench.kafka.write(&topic, &[change(IDS[1], None)])?;
-    wait_until("a forgotten one to go", HEALTHY_WITHIN, || Ok(rows()?.is_empty()))
+    wait_until("a forgotten one to go", || Ok(rows()?.is_empty()))
 }

@@ -11,7 +11,7 @@ use super::facts::{Contribution, Facts, LogEnds, TargetRow, Topic};
 use super::live::LiveReader;
 use super::records::contributions;
 use crate::client::{Isolation, Kafka, Sql, units};
-use crate::stack::wait_until;
+use crate::stack::wait_for_within;
 
 /// Which job is looked at, and what is known about it besides Kafka.
 #[derive(Debug)]
@@ -68,14 +68,14 @@ impl<'a> Collector<'a> {
 
     /// Waits until no transaction is open in any topic: an orphaned one ends when it times out. Says whether it came so.
     pub fn wait_settled(&self, timeout: Duration) -> Result<bool> {
-        let settled = wait_until("all transactions to end", timeout, || {
+        let settled = wait_for_within("all transactions to end", timeout, || {
             for topic in self.topics() {
                 let ends = self.ends(&topic)?;
                 if ends.values().any(|ends| ends.last_stable < ends.high_watermark) {
-                    return Ok(false);
+                    return Ok(None);
                 }
             }
-            Ok(true)
+            Ok(Some(()))
         });
         // What is open after the time is a finding of the check, not a failure of the collecting.
         Ok(settled.is_ok())

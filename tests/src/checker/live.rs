@@ -14,9 +14,6 @@ use super::facts::LiveRead;
 use crate::client::{Kafka, Record, is_passing};
 use crate::stack::wait_until;
 
-/// How long [`LiveReader::finish`] waits for the records that are there.
-const CATCH_UP_WITHIN: Duration = Duration::from_secs(60);
-
 /// Reads topics from their beginning in a thread of its own, until it is finished or dropped.
 #[derive(Debug)]
 pub struct LiveReader {
@@ -56,7 +53,7 @@ impl LiveReader {
     /// returns what was received.
     pub fn finish(mut self, last: &BTreeMap<(String, i32), i64>) -> Result<Vec<LiveRead>> {
         // Giving up is no error here: what never came is for the checker to name.
-        let _ = wait_until("the live reader", CATCH_UP_WITHIN, || {
+        let _ = wait_until("the live reader", || {
             let received = self.shared.lock();
             let ended = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
             Ok(ended || last.iter().all(|((topic, partition), offset)| has(&received, topic, *partition, *offset)))

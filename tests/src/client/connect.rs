@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 use ureq::Agent;
 
-use crate::stack::{HEALTHY_WITHIN, HostPort, wait_until};
+use crate::stack::{HostPort, wait_until};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -119,7 +119,7 @@ impl Connect {
     /// Creates the connector or changes its configuration.
     pub fn put_config(&self, connector: &str, configuration: &Value) -> Result<()> {
         // A worker that is just rebalancing answers 409 and asks to be tried again.
-        wait_until(format!("Connect to take the configuration of {connector}"), HEALTHY_WITHIN, || {
+        wait_until(format!("Connect to take the configuration of {connector}"), || {
             let response = self.agent.put(self.path(connector, "/config")).send_json(configuration)?;
             accepted(response)
         })
@@ -153,7 +153,7 @@ impl Connect {
 
     /// Waits until the connector and its task run; fails at once with the trace when one of them has failed.
     pub fn wait_running(&self, connector: &str) -> Result<()> {
-        wait_until(format!("connector {connector} to run"), HEALTHY_WITHIN, || {
+        wait_until(format!("connector {connector} to run"), || {
             let Some(state) = self.state(connector)? else { return Ok(false) };
             if state.connector == "FAILED" || state.tasks.iter().any(|task| task == "FAILED") {
                 bail!("connector {connector} failed: {}", state.trace.unwrap_or_default());
@@ -164,7 +164,7 @@ impl Connect {
 
     /// Waits until the connector and its task run, restarting whatever fails meanwhile, as an operator would.
     pub fn keep_running(&self, connector: &str) -> Result<()> {
-        wait_until(format!("connector {connector} to run again"), HEALTHY_WITHIN, || {
+        wait_until(format!("connector {connector} to run again"), || {
             let Some(state) = self.state(connector)? else { return Ok(false) };
             if state.connector == "FAILED" || state.tasks.iter().any(|task| task == "FAILED") {
                 self.restart(connector)?;
@@ -177,7 +177,7 @@ impl Connect {
     /// Restarts the connector and its tasks where they have failed.
     pub fn restart(&self, connector: &str) -> Result<()> {
         let path = self.path(connector, "/restart?includeTasks=true&onlyFailed=true");
-        wait_until(format!("connector {connector} to restart"), HEALTHY_WITHIN, || {
+        wait_until(format!("connector {connector} to restart"), || {
             accepted(self.agent.post(path.as_str()).send_empty()?)
         })
     }
@@ -192,7 +192,7 @@ impl Connect {
 
     /// Deletes the offsets of a stopped connector.
     pub fn delete_offsets(&self, connector: &str) -> Result<()> {
-        wait_until(format!("the offsets of {connector} to be deleted"), HEALTHY_WITHIN, || {
+        wait_until(format!("the offsets of {connector} to be deleted"), || {
             accepted(self.agent.delete(self.path(connector, "/offsets")).call()?)
         })
     }
@@ -209,10 +209,10 @@ impl Connect {
 
     /// Stops the connector: its tasks are gone, its offsets stay.
     pub fn stop(&self, connector: &str) -> Result<()> {
-        wait_until(format!("connector {connector} to be told to stop"), HEALTHY_WITHIN, || {
+        wait_until(format!("connector {connector} to be told to stop"), || {
             accepted(self.agent.put(self.path(connector, "/stop")).send_empty()?)
         })?;
-        wait_until(format!("connector {connector} to stop"), HEALTHY_WITHIN, || {
+        wait_until(format!("connector {connector} to stop"), || {
             let state = self.state(connector)?;
             Ok(state.is_some_and(|state| state.connector == "STOPPED" && state.tasks.is_empty()))
         })
@@ -220,14 +220,14 @@ impl Connect {
 
     /// Lets a stopped or paused connector go on.
     pub fn resume(&self, connector: &str) -> Result<()> {
-        wait_until(format!("connector {connector} to resume"), HEALTHY_WITHIN, || {
+        wait_until(format!("connector {connector} to resume"), || {
             accepted(self.agent.put(self.path(connector, "/resume")).send_empty()?)
         })
     }
 
     /// Removes the connector; one that does not exist is no error.
     pub fn delete(&self, connector: &str) -> Result<()> {
-        wait_until(format!("connector {connector} to be deleted"), HEALTHY_WITHIN, || {
+        wait_until(format!("connector {connector} to be deleted"), || {
             let response = self.agent.delete(self.path(connector, "")).call()?;
             if response.status().as_u16() == 404 { Ok(true) } else { accepted(response) }
         })

@@ -11,7 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::kafka::{Kafka, REQUEST_TIMEOUT};
 use super::runtime::block_on;
-use crate::stack::{HEALTHY_WITHIN, wait_for};
+use crate::stack::wait_for;
 
 /// What a group has committed for a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl Kafka {
 
 /// Asks again while the group's coordinator is being elected, loads its log, or has just moved to another broker.
 fn from_the_coordinator<T>(group: &str, mut request: impl FnMut() -> KafkaResult<T>) -> Result<T> {
-    wait_for(format!("the coordinator of group {group}"), HEALTHY_WITHIN, || match request() {
+    wait_for(format!("the coordinator of group {group}"), || match request() {
         Ok(answer) => Ok(Some(answer)),
         Err(error) => match error.rdkafka_error_code() {
             Some(

@@ -9,13 +9,13 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::records::is_passing;
-use crate::stack::{HEALTHY_WITHIN, wait_for};
+use crate::stack::{wait_for, wait_for_within};
 
 /// How long one request to the cluster may take before it counts as failed. Generous: brokers may just be electing.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long brokers may take to tell each other of a topic.
-const TOPIC_KNOWN_WITHIN: Duration = Duration::from_secs(10);
+const TOPIC_KNOWN_WITHIN: Duration = Duration::from_secs(60);
 
 /// A Kafka cluster by its bootstrap servers.
 #[derive(Debug, Clone)]
@@ -108,7 +108,7 @@ impl Kafka {
 
     fn ends(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<(i64, i64)> {
         let what = format!("the watermarks of {topic} [{partition}]");
-        wait_for(&what, HEALTHY_WITHIN, || match consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT) {
+        wait_for(&what, || match consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT) {
             Ok(watermarks) => Ok(Some(watermarks)),
             // A leader that was just elected, or is not yet.
             Err(error) if is_passing(&error) => Ok(None),
@@ -120,7 +120,7 @@ impl Kafka {
     pub fn partitions(&self, topic: &str) -> Result<Vec<i32>> {
         let consumer: BaseConsumer = self.config().create()?;
         // A topic that one broker has told of, another one may not have heard of yet.
-        wait_for(format!("topic {topic}"), TOPIC_KNOWN_WITHIN, || {
+        wait_for_within(format!("topic {topic}"), TOPIC_KNOWN_WITHIN, || {
             let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
             let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
             let Some(found) = found else { return Ok(None) };

@@ -12,7 +12,7 @@ use rdkafka::metadata::Metadata;
 
 use super::kafka::{Kafka, REQUEST_TIMEOUT};
 use super::runtime::block_on;
-use crate::stack::{HEALTHY_WITHIN, wait_until};
+use crate::stack::wait_until;
 
 /// How long one broker may take to say what it knows; one that is down does not.
 const ONE_BROKER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -57,9 +57,7 @@ impl Kafka {
             }
         }
         let partitions = usize::try_from(topic.partitions)?;
-        wait_until(format!("leaders of topic {}", topic.name), HEALTHY_WITHIN, || {
-            self.is_led_everywhere(&topic.name, partitions)
-        })
+        wait_until(format!("leaders of topic {}", topic.name), || self.is_led_everywhere(&topic.name, partitions))
     }
 
     /// Deletes topics and waits until the cluster no longer lists them; those that do not exist are no error.
@@ -71,7 +69,7 @@ impl Kafka {
                 Err((name, code)) => bail!("cannot delete topic {name}: {code}"),
             }
         }
-        wait_until("deleted topics to disappear", HEALTHY_WITHIN, || {
+        wait_until("deleted topics to disappear", || {
             let existing = self.topics()?;
             Ok(!topics.iter().any(|topic| existing.iter().any(|name| name == topic)))
         })
@@ -101,7 +99,7 @@ impl Kafka {
                 bail!("cannot give {topic} {count} partitions: {code}");
             }
         }
-        wait_until(format!("leaders of topic {topic}"), HEALTHY_WITHIN, || self.is_led_everywhere(topic, count))
+        wait_until(format!("leaders of topic {topic}"), || self.is_led_everywhere(topic, count))
     }
 
     /// Sets a property of a topic. All others that were set go back to the brokers' defaults.

@@ -8,7 +8,6 @@ use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
@@ -18,8 +17,6 @@ use crate::stack::wait_until;
 const REQUIRED: &str = "STACK_REQUIRE_COMPOSE";
 /// Set to use the images as they are: by whoever has just built or pulled them, or wants to test others.
 const IMAGES_AS_THEY_ARE: &str = "STACK_IMAGES_AS_THEY_ARE";
-
-const FROZEN_WITHIN: Duration = Duration::from_secs(60);
 
 /// Whether scenarios can run on compose here.
 ///
@@ -103,12 +100,10 @@ impl Engine {
 
     /// Freezes a container. The kernel may not be done with it in the time that the runtime gives it on a busy machine.
     pub(super) fn pause(&self, container: &str) -> Result<()> {
-        wait_until(format!("container {container} to be frozen"), FROZEN_WITHIN, || {
-            match self.run(["pause", container]) {
-                Ok(_) => Ok(true),
-                Err(error) if error.to_string().contains("unable to freeze") => Ok(false),
-                Err(error) => Err(error),
-            }
+        wait_until(format!("container {container} to be frozen"), || match self.run(["pause", container]) {
+            Ok(_) => Ok(true),
+            Err(error) if error.to_string().contains("unable to freeze") => Ok(false),
+            Err(error) => Err(error),
         })
     }
 

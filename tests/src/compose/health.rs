@@ -11,7 +11,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::metadata::MetadataTopic;
 
 use crate::client::{Connect, Sql};
-use crate::stack::{Addresses, Component, HEALTHY_WITHIN, wait_until};
+use crate::stack::{Addresses, Component, wait_until};
 
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -22,7 +22,7 @@ pub(super) fn wait_healthy(
     mut check_running: impl FnMut() -> Result<()>,
 ) -> Result<()> {
     let mut healthy = probe(component, addresses)?;
-    wait_until(format!("{component} to be healthy"), HEALTHY_WITHIN, || {
+    wait_until(format!("{component} to be healthy"), || {
         check_running()?;
         Ok(healthy())
     })

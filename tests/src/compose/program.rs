@@ -8,13 +8,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::engine::{Engine, tell};
 use super::janitor::PROGRAM_LABEL;
-use crate::stack::{Addresses, Exit, Program, ProgramSpec, RunningProgram, Unsupported, wait_for};
+use crate::stack::{Addresses, Exit, Program, ProgramSpec, RunningProgram, Unsupported};
 
 /// Port inside the container, unless the scenario chose another.
 const HTTP_PORT: u16 = 8080;
@@ -208,11 +207,6 @@ impl RunningProgram for ComposeProgram {
         // It ends with the container; then the log file is complete.
         self.follower.wait()?;
         Ok(Some(exit_of(code)))
-    }
-
-    fn wait_exit(&mut self, timeout: Duration) -> Result<Exit> {
-        let what = format!("{} to end", self.name);
-        wait_for(what, timeout, || self.exit())
     }
 
     fn http_address(&self) -> SocketAddr {

@@ -16,7 +16,7 @@ use super::backend::{
 use super::screen::{quote, say, step, tell};
 use super::{around, recognised};
 use crate::client::{Delta, Isolation, Kafka, ResetTo, Sql, check_remains};
-use crate::stack::{HEALTHY_WITHIN, wait_until};
+use crate::stack::wait_until;
 
 type Remains = BTreeMap<i64, i64>;
 
@@ -34,9 +34,6 @@ const FIFTH_ROW: Row = ("b1f2c3d4-0000-4000-8000-000000000005", 2, "remove", 5);
 const FIRST_REMAINS: [(i64, i64); 3] = [(1, 5), (2, 10), (3, 1)];
 /// The row that is written while no processor runs: good and pieces added.
 const NEW_ROW: (i64, i64) = (1, 7);
-
-/// How long anything may take: an upper bound for a loaded machine, never a measurement.
-const WITHIN: Duration = Duration::from_secs(180);
 
 /// Starts what does not run yet, shows the system at work, and leaves it up.
 pub fn show(wanted: Option<BackendName>) -> Result<()> {
@@ -141,7 +138,7 @@ impl<'a> Demonstration<'a> {
     /// Waits until the target shows `expected`, telling every state it passes through.
     fn wait_remains(&self, expected: &Remains) -> Result<()> {
         let (began, mut last) = (Instant::now(), None);
-        wait_until("remains.remains to become right", WITHIN, || {
+        wait_until("remains.remains to become right", || {
             let remains = self.target.remains()?;
             if last.as_ref() != Some(&remains) {
                 tell(format_args!("  remains after {:>5.2} s:  {}", began.elapsed().as_secs_f32(), shown(&remains)));
@@ -154,9 +151,7 @@ impl<'a> Demonstration<'a> {
 
     fn stop_and_write(&self) -> Result<Before> {
         self.backend.stop_processors()?;
-        wait_until("the processors to have left their group", WITHIN, || {
-            Ok(!self.kafka.group_has_members(APPLICATION_ID)?)
-        })?;
+        wait_until("the processors to have left their group", || Ok(!self.kafka.group_has_members(APPLICATION_ID)?))?;
         tell("stopped: what was open is committed, the group is empty");
         let before = Before {
             applied: self.applied()?,
@@ -172,9 +167,7 @@ impl<'a> Demonstration<'a> {
         ))?;
         let id = rows.first().and_then(|row| row.first()).and_then(Option::as_deref).unwrap_or_default().to_owned();
         tell(format_args!("{id}…  good {good}  add    {pieces:>3}"));
-        wait_until("the row's event to arrive in Kafka", WITHIN, || {
-            Ok(self.ends(INPUT_TOPIC)?.values().sum::<i64>() > input)
-        })?;
+        wait_until("the row's event to arrive in Kafka", || Ok(self.ends(INPUT_TOPIC)?.values().sum::<i64>() > input))?;
         tell("its change event is in Kafka; nobody processes it");
         let remains = self.target.remains()?;
         ensure!(is(&remains, &before.remains), "remains changed while no processor ran");
@@ -223,7 +216,7 @@ impl<'a> Demonstration<'a> {
     /// Log and metric say how many records were recognised.
     fn check_recognised(&self, before: &Before) -> Result<()> {
         let mut new = Vec::new();
-        let told = wait_until("the log to tell of recognised records", WITHIN, || {
+        let told = wait_until("the log to tell of recognised records", || {
             let logs = self.recognised_lines()?;
             new =
                 logs.iter().zip(&before.lines).flat_map(|(lines, known)| lines.iter().skip(*known)).cloned().collect();
@@ -288,7 +281,7 @@ impl<'a> Demonstration<'a> {
     fn wait_ready(&self, ports: &[u16]) -> Result<()> {
         ports.iter().try_for_each(|port| {
             let url = format!("http://localhost:{port}/ready");
-            wait_until(format!("{url} to say yes"), HEALTHY_WITHIN, || Ok(self.http.get(&url).call().is_ok()))
+            wait_until(format!("{url} to say yes"), || Ok(self.http.get(&url).call().is_ok()))
         })
     }
 }

@@ -12,7 +12,7 @@ use anyhow::Result;
 use super::jvm::{CONNECT, Jvm};
 use super::server::{Launch, Server};
 use crate::client::Connect;
-use crate::stack::{HEALTHY_WITHIN, wait_until};
+use crate::stack::wait_until;
 
 const HEAP_MB: u32 = 512;
 
@@ -76,7 +76,7 @@ offset.flush.interval.ms={flush}
 /// Waits until the worker has joined its group and answers.
 pub(super) fn wait_healthy(url: &str, mut check_running: impl FnMut() -> Result<()>) -> Result<()> {
     let connect = Connect::new(url);
-    wait_until("Connect to answer", HEALTHY_WITHIN, || {
+    wait_until("Connect to answer", || {
         check_running()?;
         Ok(connect.is_healthy())
     })

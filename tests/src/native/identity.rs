@@ -147,10 +147,7 @@ mod tests {
     fn descendants_include_grandchildren() {
         let mut child = Command::new("sh").args(["-c", "setsid sh -c 'sleep 60; :' & wait"]).spawn().unwrap();
         let identity = ProcessIdentity::of(i32::try_from(child.id()).unwrap()).unwrap();
-        crate::stack::wait_until("the grandchild", std::time::Duration::from_secs(20), || {
-            Ok(identity.descendants().len() >= 2)
-        })
-        .unwrap();
+        crate::stack::wait_until("the grandchild", || Ok(identity.descendants().len() >= 2)).unwrap();
         for process in identity.descendants() {
             process.signal(Signal::KILL).unwrap();
         }

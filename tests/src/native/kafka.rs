@@ -18,7 +18,7 @@ use super::jvm::{BROKER, Jvm};
 use super::ports::Port;
 use super::secured::{self, SecuredPorts};
 use super::server::{Launch, Server};
-use crate::stack::{HEALTHY_WITHIN, wait_until};
+use crate::stack::wait_until;
 
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -160,7 +160,7 @@ pub(super) fn wait_healthy(node: u8, own_address: &str, mut check_running: impl 
         // A broker that is not up yet is what is being waited for, not an error to print.
         .set("log_level", "0")
         .create()?;
-    wait_until(format!("broker {node} to be in sync"), HEALTHY_WITHIN, || {
+    wait_until(format!("broker {node} to be in sync"), || {
         check_running()?;
         Ok(is_in_sync(&client, i32::from(node)))
     })

@@ -13,7 +13,7 @@ use super::provision;
 use super::secured;
 use super::server::{Launch, Server};
 use crate::client::Sql;
-use crate::stack::{HEALTHY_WITHIN, wait_until};
+use crate::stack::wait_until;
 
 /// User of both databases.
 pub(super) const USER: &str = "postgres";
@@ -99,7 +99,7 @@ fn succeed(command: &mut Command) -> Result<()> {
 /// Waits until the server accepts queries.
 pub(super) fn wait_healthy(port: u16, mut check_running: impl FnMut() -> Result<()>) -> Result<()> {
     let url = url(port, "postgres");
-    wait_until(format!("PostgreSQL on port {port} to accept queries"), HEALTHY_WITHIN, || {
+    wait_until(format!("PostgreSQL on port {port} to accept queries"), || {
         check_running()?;
         Ok(Sql::connect(&url).is_ok())
     })

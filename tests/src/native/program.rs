@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
@@ -15,7 +14,7 @@ use super::paths;
 use super::ports::Port;
 use super::progress::tell;
 use super::server::{Launch, Server};
-use crate::stack::{Addresses, Exit, Program, ProgramSpec, RunningProgram, wait_for};
+use crate::stack::{Addresses, Exit, Program, ProgramSpec, RunningProgram};
 
 /// A processor or sink started by a native stack.
 #[derive(Debug)]
@@ -140,11 +139,6 @@ impl RunningProgram for NativeProgram {
 
     fn exit(&mut self) -> Result<Option<Exit>> {
         self.server.exit()
-    }
-
-    fn wait_exit(&mut self, timeout: Duration) -> Result<Exit> {
-        let what = format!("{} to end", self.name);
-        wait_for(what, timeout, || self.server.exit())
     }
 
     fn http_address(&self) -> SocketAddr {

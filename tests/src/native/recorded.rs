@@ -11,13 +11,12 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::Signal;
 
 use super::identity::ProcessIdentity;
-use crate::stack::{wait_for, wait_until};
+use crate::stack::{wait_for_within, wait_until};
 
 /// Marks a directory as a stack's, and says how to look around in it.
 pub const GUIDE: &str = "STACK.txt";
 
 const CLEAN_STOP_WITHIN: Duration = Duration::from_secs(20);
-const GONE_WITHIN: Duration = Duration::from_secs(20);
 
 /// One recorded process.
 #[derive(Debug, Clone)]
@@ -87,7 +86,7 @@ fn end_processes(processes: &[Recorded]) -> Result<()> {
     }
     let all_gone = || Ok(processes.iter().all(|process| !process.identity.is_alive()).then_some(()));
     // The last brokers of a quorum cannot shut down in an orderly way any more: they are not waited for longer.
-    if wait_for("a clean stop", CLEAN_STOP_WITHIN, all_gone).is_err() {
+    if wait_for_within("a clean stop", CLEAN_STOP_WITHIN, all_gone).is_err() {
         kill_processes(processes)?;
     }
     remove_pid_files(processes)
@@ -99,7 +98,7 @@ fn kill_processes(processes: &[Recorded]) -> Result<()> {
         .flat_map(|process| std::iter::once(process.identity.clone()).chain(process.identity.descendants()))
         .collect();
     family.iter().try_for_each(|process| process.signal(Signal::KILL))?;
-    wait_until("killed processes to be gone", GONE_WITHIN, || Ok(!family.iter().any(ProcessIdentity::is_alive)))?;
+    wait_until("killed processes to be gone", || Ok(!family.iter().any(ProcessIdentity::is_alive)))?;
     remove_pid_files(processes)
 }
 

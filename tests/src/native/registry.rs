@@ -13,7 +13,7 @@ use super::ports::Port;
 use super::provision;
 use super::secured;
 use super::server::{Launch, Server};
-use crate::stack::{HEALTHY_WITHIN, wait_until};
+use crate::stack::wait_until;
 
 const HEAP_MB: u32 = 384;
 
@@ -68,7 +68,7 @@ pub(super) fn server(directory: &Path, ports: &RegistryPorts, mut launch: Launch
 pub(super) fn wait_healthy(ports: &RegistryPorts, mut check_running: impl FnMut() -> Result<()>) -> Result<()> {
     let ready = format!("http://127.0.0.1:{}/health/ready", ports.management.number());
     let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build().into();
-    wait_until("the registry to answer", HEALTHY_WITHIN, || {
+    wait_until("the registry to answer", || {
         check_running()?;
         Ok(agent.get(&ready).call().is_ok())
     })

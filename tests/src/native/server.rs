@@ -8,7 +8,6 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use rustix::process::Signal;
@@ -17,10 +16,6 @@ use super::identity::ProcessIdentity;
 use super::spawner;
 use crate::stack::{Exit, wait_until};
 
-/// How long a clean stop may take before it counts as failed.
-const STOP_WITHIN: Duration = Duration::from_secs(60);
-/// How long the kernel may take to remove a process that was sent SIGKILL.
-const GONE_WITHIN: Duration = Duration::from_secs(20);
 /// How much of a log goes into an error message.
 const LOG_TAIL_BYTES: u64 = 4_000;
 
@@ -169,7 +164,7 @@ impl Server {
     pub(super) fn stop(&mut self, signal: Signal) -> Result<()> {
         self.signal(signal)?;
         let name = self.launch.name.clone();
-        wait_until(format!("{name} to stop"), STOP_WITHIN, || Ok(!self.is_running()?))
+        wait_until(format!("{name} to stop"), || Ok(!self.is_running()?))
     }
 
     /// SIGKILL to the process and everything below it, and waits until all of it is gone.
@@ -179,7 +174,7 @@ impl Server {
         let family: Vec<_> = std::iter::once(running.identity.clone()).chain(running.identity.descendants()).collect();
         family.iter().try_for_each(|process| process.signal(Signal::KILL))?;
         let name = self.launch.name.clone();
-        wait_until(format!("{name} to be gone"), GONE_WITHIN, || {
+        wait_until(format!("{name} to be gone"), || {
             Ok(!self.is_running()? && !family.iter().any(ProcessIdentity::is_alive))
         })
     }

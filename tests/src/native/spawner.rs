@@ -48,7 +48,6 @@ mod tests {
     use std::io::Write as _;
     use std::path::Path;
     use std::process::Stdio;
-    use std::time::Duration;
 
     use crate::stack::wait_until;
 
@@ -60,14 +59,13 @@ mod tests {
             let child = spawn(command).unwrap();
             // The signal is armed once setpriv has become the program itself.
             let name = format!("/proc/{}/comm", child.id());
-            wait_until("setpriv to have run", Duration::from_secs(20), || Ok(fs::read_to_string(&name)? == "cat\n"))
-                .unwrap();
+            wait_until("setpriv to have run", || Ok(fs::read_to_string(&name)? == "cat\n")).unwrap();
             (child, fs::read_link("/proc/thread-self").unwrap())
         });
         let (mut child, thread_entry) = asking.join().unwrap();
         // A joined thread is not quite gone; the kernel sends the signal before it removes the entry.
         let entry = Path::new("/proc").join(thread_entry);
-        wait_until("the thread to be gone", Duration::from_secs(20), || Ok(!entry.exists())).unwrap();
+        wait_until("the thread to be gone", || Ok(!entry.exists())).unwrap();
 
         // It answers only if it is alive; that it has not been reaped yet would prove nothing.
         child.stdin.take().unwrap().write_all(b"alive").unwrap();

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{CAUGHT_UP_WITHIN, Job, tail};
+use super::{Job, tail};
 use crate::client::{History, Replay, expected_remains};
 use crate::stack::{RunningProgram, Stack};
 
@@ -16,7 +16,7 @@ pub fn ends_when_caught_up(stack: &dyn Stack, history: &str, processors: u32, wo
         programs.push(stack.run(&job.processor(instance).flag("--workers", workers).switch("--until-caught-up"))?);
     }
     for program in &mut programs {
-        let exit = program.wait_exit(CAUGHT_UP_WITHIN)?;
+        let exit = program.wait_exit()?;
         ensure!(exit.is_clean(), "{} ended with {exit}:\n{}", program.name(), tail(&program.log()?));
     }
     ensure!(job.is_consumed()?, "the input is not consumed");

@@ -85,7 +85,7 @@ pub fn is_set_aside_byte_for_byte(stack: &dyn Stack) -> Result<()> {
     job.wait_for(&expected, &mut programs)?;
 
     let mut letters = Vec::new();
-    wait_until("all dead letters", super::CAUGHT_UP_WITHIN, || {
+    wait_until("all dead letters", || {
         letters = job.kafka.read(&job.topic("dead-letters"), Isolation::ReadCommitted)?;
         Ok(letters.len() >= bad.len())
     })?;

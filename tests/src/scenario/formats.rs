@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::live::{INPUT, change_rows, write_rows};
-use super::{CAUGHT_UP_WITHIN, Job, end_cleanly, tail};
+use super::{Job, end_cleanly, tail};
 use crate::client::{
     Connect, Format, History, Isolation, Replay, Sql, expected_remains, orders_connector_in, unique_name,
 };
@@ -79,7 +79,7 @@ impl<'a> Run<'a> {
     /// Waits until the output equals the source; a processor that ends meanwhile, or a connector that fails, says why.
     pub(super) fn wait_equal(&self, processors: &mut [Box<dyn RunningProgram>]) -> Result<()> {
         let expected = self.source.source_sums()?;
-        wait_until("output equal to the source", CAUGHT_UP_WITHIN, || {
+        wait_until("output equal to the source", || {
             for processor in processors.iter_mut() {
                 if let Some(exit) = processor.exit()? {
                     bail!("{} ended with {exit}:\n{}", processor.name(), tail(&processor.log()?));
@@ -114,7 +114,7 @@ pub fn avro_input(stack: &dyn Stack) -> Result<AvroInput> {
     write_rows(&run.source, 1, rows)?;
     run.write_in(Format::Avro, Format::Avro)?;
     // It is a snapshot, nothing but these rows.
-    wait_until("the snapshot in Avro", CAUGHT_UP_WITHIN, || Ok(run.values()?.0 >= usize::try_from(rows)?))
+    wait_until("the snapshot in Avro", || Ok(run.values()?.0 >= usize::try_from(rows)?))
         .with_context(|| format!("the connector: {:?}", run.connect.state(CONNECTOR)))?;
     Ok(AvroInput { topic: INPUT.to_owned(), expected: run.source.source_sums()? })
 }
@@ -142,7 +142,7 @@ pub fn end_equal_to_the_source(stack: &dyn Stack, name: &str, format: Format) ->
     }
     let mut ignorant = run.job.start_processor(0)?;
     write_rows(&run.source, 2_001, 2_200)?;
-    wait_until("a partition to wait for the registry", CAUGHT_UP_WITHIN, || Ok(ignorant.log()?.contains(HELD)))?;
+    wait_until("a partition to wait for the registry", || Ok(ignorant.log()?.contains(HELD)))?;
     ensure!(ignorant.exit()?.is_none(), "waiting is no reason to end:\n{}", ignorant.log()?);
     stack.start(Component::Registry)?;
     stack.wait_healthy(Component::Registry)?;
@@ -171,7 +171,7 @@ pub fn output_in_avro_reaches_the_target(stack: &dyn Stack, history: &str) -> Re
         replay.write_next(third)?;
         let processor = job.processor(0).flag("--output-format", format).flag("--changelog-format", format);
         let mut processor = stack.run(&processor)?;
-        wait_until(format!("a third of the history in {format}"), CAUGHT_UP_WITHIN, || {
+        wait_until(format!("a third of the history in {format}"), || {
             if let Some(exit) = processor.exit()? {
                 bail!("the processor ended with {exit}:\n{}", tail(&processor.log()?));
             }
@@ -247,7 +247,7 @@ pub fn change_over_in_mid_topic(stack: &dyn Stack, name: &str) -> Result<()> {
                 let (framed, json) = run.values()?;
                 run.write_in(Format::Json, format)?;
                 change_rows(&run.source)?;
-                wait_until(format!("values in {format:?}"), CAUGHT_UP_WITHIN, || {
+                wait_until(format!("values in {format:?}"), || {
                     let (framed_now, json_now) = run.values()?;
                     Ok(if format == Format::Json { json_now > json + 100 } else { framed_now > framed + 100 })
                 })?;

@@ -2,12 +2,12 @@
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::end_cleanly;
 use super::formats::Run;
 use super::other_goods::is_refused;
-use super::{CAUGHT_UP_WITHIN, end_cleanly};
 use crate::checker::{self, Collector, report};
 use crate::client::{Format, Isolation, Sql};
-use crate::stack::{ProgramSpec, RunningProgram, Stack, wait_until};
+use crate::stack::{PATIENCE, ProgramSpec, RunningProgram, Stack, wait_until};
 
 /// Digits behind the point of the source's column.
 const SCALE: u32 = 3;
@@ -112,7 +112,7 @@ fn wait_for_target(run: &Run<'_>, sinks: &mut [Box<dyn RunningProgram>]) -> Resu
     run.job.wait_for_target(&run.source.source_sums()?)?;
     // Of a row of nothing the sign is not known, and thereby not its operation.
     let expected = run.source.rows(&SOURCE.replace("ORDER", "WHERE pcs <> 0 ORDER"))?;
-    wait_until("the transactions in the target", CAUGHT_UP_WITHIN, || {
+    wait_until("the transactions in the target", || {
         for sink in sinks.iter_mut() {
             ensure!(sink.exit()?.is_none(), "{} ended:\n{}", sink.name(), sink.log()?);
         }
@@ -123,7 +123,7 @@ fn wait_for_target(run: &Run<'_>, sinks: &mut [Box<dyn RunningProgram>]) -> Resu
 fn nothing_is_found(run: &Run<'_>) -> Result<()> {
     let job = &run.job;
     let collector = Collector::new(&job.kafka, &job.source_topic, &job.topic_prefix, job.application_id()).scale(SCALE);
-    collector.wait_settled(CAUGHT_UP_WITHIN)?;
+    collector.wait_settled(PATIENCE)?;
     let mut facts = collector.collect(None)?;
     facts.read_source(&run.source)?;
     facts.read_target(job.target()?)?;

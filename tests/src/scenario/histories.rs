@@ -55,7 +55,7 @@ pub fn ends_exactly_despite_kills(stack: &dyn Stack, history: &str, processors: 
         let victim = kill % programs.len();
         // Mid-work: some deltas of this slice are out, others are not.
         let before = job.deltas()?.len();
-        crate::stack::wait_until("some of the slice to be processed", super::CAUGHT_UP_WITHIN, || {
+        crate::stack::wait_until("some of the slice to be processed", || {
             Ok(job.deltas()?.len() > before || job.is_consumed()?)
         })?;
         if let Some(program) = programs.get_mut(victim) {
@@ -75,7 +75,7 @@ pub fn ends_exactly_with_several_workers(stack: &dyn Stack, history: &str, worke
     let mut replay = Replay::new(&job.kafka, &job.source_topic, &records)?;
     let [mut first, mut second] = [run(0)?, run(1)?];
     replay.write_next(records.records.len() / 3)?;
-    crate::stack::wait_until("a third of the history", super::CAUGHT_UP_WITHIN, || job.is_consumed())?;
+    crate::stack::wait_until("a third of the history", || job.is_consumed())?;
     first.kill()?;
     replay.write_next(records.records.len() / 3)?;
     first = run(0)?;
@@ -115,13 +115,11 @@ pub fn recognised_after_offset_reset_under_load(stack: &dyn Stack, history: &str
     let mut replay = Replay::new(&job.kafka, &job.source_topic, &records)?;
     let mut programs = start(&job, 2)?;
     replay.write_next(records.records.len() / 2)?;
-    crate::stack::wait_until("half of the history", super::CAUGHT_UP_WITHIN, || job.is_consumed())?;
+    crate::stack::wait_until("half of the history", || job.is_consumed())?;
     for program in &mut programs {
         program.kill()?;
     }
-    crate::stack::wait_until("the group to be empty", super::CAUGHT_UP_WITHIN, || {
-        Ok(!job.kafka.group_has_members(job.application_id())?)
-    })?;
+    crate::stack::wait_until("the group to be empty", || Ok(!job.kafka.group_has_members(job.application_id())?))?;
     replay.write_next(records.records.len() / 4)?;
     job.kafka.reset_group_offsets(job.application_id(), &job.source_topic, ResetTo::Beginning)?;
     let mut programs = start(&job, 2)?;
@@ -138,9 +136,7 @@ pub fn ends_exactly_in_the_target(stack: &dyn Stack, history: &str, processors: 
     let mut programs = start(&job, processors)?;
     let mut sinks = [job.start_sink(0)?, job.start_sink(1)?];
     replay.write_next(records.records.len() / 2)?;
-    crate::stack::wait_until("something in the target", super::CAUGHT_UP_WITHIN, || {
-        Ok(!job.target()?.remains()?.is_empty())
-    })?;
+    crate::stack::wait_until("something in the target", || Ok(!job.target()?.remains()?.is_empty()))?;
     for (instance, program) in programs.iter_mut().enumerate() {
         program.kill()?;
         *program = job.start_processor(u32::try_from(instance)?)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 
-use super::{CAUGHT_UP_WITHIN, Job, end_cleanly};
+use super::{Job, end_cleanly};
 use crate::client::{Connect, Sql, orders_connector};
 use crate::stack::{Component, RunningProgram, Stack, Viewpoint, wait_until};
 
@@ -75,7 +75,7 @@ fn wait_equal(job: &Job<'_>, source: &Sql, processors: &mut [Box<dyn RunningProg
     let expected: BTreeMap<i64, i64> = source.source_sums()?;
     // The connector may not have sent everything yet, so "consumed" alone proves nothing here.
     let mut last = String::new();
-    let arrived = wait_until("output equal to the source", CAUGHT_UP_WITHIN, || match job.check(&expected) {
+    let arrived = wait_until("output equal to the source", || match job.check(&expected) {
         Ok(()) => Ok(true),
         Err(error) => {
             last = format!("{error:#}");

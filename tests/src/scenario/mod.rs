@@ -19,7 +19,6 @@ pub mod rebuild;
 pub mod workload;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use schemas::{Scale, StockDelta};
@@ -27,9 +26,6 @@ use schemas::{Scale, StockDelta};
 use crate::checker::newest_of;
 use crate::client::{Delta, Isolation, Kafka, NewTopic, Record, Sql, check_remains, unique_name};
 use crate::stack::{ProgramSpec, RunningProgram, Stack, Viewpoint, wait_until};
-
-/// How long a scenario waits for a job to catch up: an upper bound for a loaded machine, never a measurement.
-pub const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(180);
 
 /// Partitions of the input, as in production and in what was captured.
 pub const INPUT_PARTITIONS: i32 = 10;
@@ -191,15 +187,14 @@ impl<'a> Job<'a> {
     pub fn wait_for_target(&self, expected: &BTreeMap<i64, i64>) -> Result<()> {
         let target = self.target()?;
         let mut last = String::new();
-        let arrived = wait_until(format!("the target of {}", self.name), CAUGHT_UP_WITHIN, || {
-            match same_remains(&target.remains()?, expected) {
+        let arrived =
+            wait_until(format!("the target of {}", self.name), || match same_remains(&target.remains()?, expected) {
                 Ok(()) => Ok(true),
                 Err(error) => {
                     last = format!("{error:#}");
                     Ok(false)
                 }
-            }
-        });
+            });
         arrived.map_err(|error| error.context(last))
     }
 
@@ -232,7 +227,7 @@ impl<'a> Job<'a> {
     /// through the right sums on the way to wrong ones is no success. Tells what ended in `programs` on failure.
     pub fn wait_for(&self, expected: &BTreeMap<i64, i64>, programs: &mut [Box<dyn RunningProgram>]) -> Result<()> {
         let mut last = String::new();
-        let arrived = wait_until(format!("the remains of {}", self.name), CAUGHT_UP_WITHIN, || {
+        let arrived = wait_until(format!("the remains of {}", self.name), || {
             for program in programs.iter_mut() {
                 if let Some(exit) = program.exit()? {
                     bail!("{} ended with {exit}:\n{}", program.name(), tail(&program.log()?));
@@ -308,7 +303,7 @@ pub fn end_cleanly(programs: &mut [Box<dyn RunningProgram>]) -> Result<()> {
 
 /// Exit code 0 of a program that was told to stop.
 pub fn wait_ended_cleanly(program: &mut dyn RunningProgram) -> Result<()> {
-    let exit = program.wait_exit(CAUGHT_UP_WITHIN)?;
+    let exit = program.wait_exit()?;
     if !exit.is_clean() {
         bail!("{} ended with {exit}:\n{}", program.name(), tail(&program.log()?));
     }

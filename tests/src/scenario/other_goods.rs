@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use schemas::{GoodId, Scale, StockDelta};
 use serde_json::Value;
 
-use super::{CAUGHT_UP_WITHIN, Job, end_cleanly, tail};
+use super::{Job, end_cleanly, tail};
 use crate::client::{Connect, Format, History, Isolation, Replay, Sql, expected_remains, orders_connector_in};
 use crate::stack::{ProgramSpec, RunningProgram, Stack, Viewpoint, wait_until};
 
@@ -36,7 +36,7 @@ pub fn texts_end_exactly_in_the_target(stack: &dyn Stack, history: &str) -> Resu
     let mut sinks = [stack.run(&sink.clone().flag("--good-type", "text"))?];
     let mut replay = Replay::new(&job.kafka, &job.source_topic, &records)?;
     replay.write_next(records.records.len() / 2)?;
-    wait_until("half of the history", CAUGHT_UP_WITHIN, || job.is_consumed())?;
+    wait_until("half of the history", || job.is_consumed())?;
     let [first, _] = &mut programs;
     first.kill()?;
     fs::remove_dir_all(stack.state_directory(first.name()))?;
@@ -208,7 +208,7 @@ pub(super) fn wait(
     what: &str,
     mut done: impl FnMut() -> Result<bool>,
 ) -> Result<()> {
-    wait_until(what.to_owned(), CAUGHT_UP_WITHIN, || {
+    wait_until(what.to_owned(), || {
         for program in programs.iter_mut() {
             if let Some(exit) = program.exit()? {
                 bail!("{} ended with {exit}:\n{}", program.name(), tail(&program.log()?));
@@ -221,7 +221,7 @@ pub(super) fn wait(
 /// That a program ends as one that would have to guess, with this code.
 pub(super) fn is_refused(stack: &dyn Stack, program: &ProgramSpec, code: &str) -> Result<()> {
     let mut running = stack.run(program)?;
-    let exit = running.wait_exit(CAUGHT_UP_WITHIN)?;
+    let exit = running.wait_exit()?;
     let log = running.log()?;
     ensure!(exit.code == Some(REFUSED) && log.contains(code), "{exit} without {code}:\n{}", tail(&log));
     Ok(())

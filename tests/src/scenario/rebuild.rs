@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{CAUGHT_UP_WITHIN, Job, end_cleanly};
+use super::{Job, end_cleanly};
 use crate::client::{History, Replay, expected_remains};
 use crate::stack::{Stack, wait_until};
 
@@ -19,9 +19,7 @@ pub fn replaces_the_old_epoch(stack: &dyn Stack, history: &str) -> Result<()> {
     let job = job.rebuilt()?;
     let mut programs = [job.start_processor(0)?, job.start_processor(1)?, job.start_sink(0)?];
     job.wait_for_target(&expected)?;
-    wait_until("the good that does not exist to go", CAUGHT_UP_WITHIN, || {
-        Ok(!job.target()?.remains()?.contains_key(&424_242))
-    })?;
+    wait_until("the good that does not exist to go", || Ok(!job.target()?.remains()?.contains_key(&424_242)))?;
     job.check(&expected)?;
     end_cleanly(&mut programs)
 }

@@ -14,17 +14,11 @@ mod wait;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::Result;
 
 pub use program::{Exit, FailAction, Program, ProgramSpec, RunningProgram};
-pub use wait::{POLL_INTERVAL, wait_for, wait_until};
-
-/// How long a component may take to become healthy before a scenario gives up on it.
-///
-/// Generous on purpose: it is an upper bound for a loaded two-core machine, never something a test measures.
-pub const HEALTHY_WITHIN: Duration = Duration::from_secs(180);
+pub use wait::{PATIENCE, POLL_INTERVAL, wait_for, wait_for_within, wait_until};
 
 /// One server of the stack that can be started, stopped and mistreated on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -165,7 +159,7 @@ pub trait Stack: Send + Sync {
     fn reconnect(&self, component: Component) -> Result<()>;
 
     /// Waits until a component does its work again: a broker is unfenced and has no partition out of sync,
-    /// Connect answers, a database accepts queries. Fails after [`HEALTHY_WITHIN`] or when the component has ended.
+    /// Connect answers, a database accepts queries. Fails after [`PATIENCE`] or when the component has ended.
     fn wait_healthy(&self, component: Component) -> Result<()>;
 
     /// Waits for all components.

@@ -6,9 +6,10 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Result;
+
+use super::wait::wait_for;
 
 /// Which of our own deployables to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -180,8 +181,10 @@ pub trait RunningProgram: Send {
     /// How it ended, or `None` while it runs.
     fn exit(&mut self) -> Result<Option<Exit>>;
 
-    /// Waits until it has ended by itself; fails when it still runs after `timeout`.
-    fn wait_exit(&mut self, timeout: Duration) -> Result<Exit>;
+    /// Waits until it has ended by itself.
+    fn wait_exit(&mut self) -> Result<Exit> {
+        wait_for(format!("{} to end", self.name()), || self.exit())
+    }
 
     /// Where its HTTP interface answers on this host.
     fn http_address(&self) -> SocketAddr;

@@ -13,6 +13,7 @@ use processor_engine::cluster::{
 use processor_engine::{Failure, StageSpec, TopicIndex, TopicPartition, Topology};
 use tests::client::{Kafka, NewTopic, OutgoingRecord, unique_name};
 use tests::native::shared_brokers;
+pub(crate) use tests::stack::PATIENCE;
 use tests::stack::{Stack as _, Viewpoint};
 
 /// The input topic of [`Bench`]'s topology.
@@ -21,9 +22,6 @@ pub(crate) const INPUT: TopicIndex = TopicIndex(0);
 pub(crate) const CHANGELOG: TopicIndex = TopicIndex(1);
 /// Its broadcast topic.
 pub(crate) const BROADCAST: TopicIndex = TopicIndex(2);
-
-/// An upper bound that says "broken", never "slow".
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Topics and a group of its own on the shared brokers.
 pub(crate) struct Bench {

@@ -155,7 +155,7 @@ fn a_topic_that_was_recreated_has_another_id() -> Result<()> {
     ensure!(!before.is_empty() && before == cluster.topic_id(BROADCAST)? && before != cluster.topic_id(INPUT)?);
     bench.kafka.delete_topics(&[bench.name(BROADCAST)])?;
     bench.kafka.create_topic(&tests::client::NewTopic::new(bench.name(BROADCAST), 2))?;
-    wait_until("the new id", PATIENCE, || Ok(cluster.topic_id(BROADCAST)? != before))
+    wait_until("the new id", || Ok(cluster.topic_id(BROADCAST)? != before))
 }
 
 #[test]
@@ -165,9 +165,9 @@ fn deleted_records_are_gone_without_anybody_waiting() -> Result<()> {
     let log = at(INPUT, 0);
     bench.write(log, &["a", "b", "c"])?;
     cluster.delete_records(log, 2)?;
-    wait_until("the log start", PATIENCE, || Ok(cluster.log_ends(log)? == LogEnds { start: 2, high_watermark: 3 }))?;
+    wait_until("the log start", || Ok(cluster.log_ends(log)? == LogEnds { start: 2, high_watermark: 3 }))?;
     // A request that cannot succeed is harmless.
     cluster.delete_records(log, 1_000)?;
     cluster.delete_records(log, 3)?;
-    wait_until("the log start", PATIENCE, || Ok(cluster.log_ends(log)? == LogEnds { start: 3, high_watermark: 3 }))
+    wait_until("the log start", || Ok(cluster.log_ends(log)? == LogEnds { start: 3, high_watermark: 3 }))
 }

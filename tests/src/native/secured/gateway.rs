@@ -16,7 +16,7 @@ use super::super::ports::Port;
 use super::super::provision;
 use super::super::server::{Launch, Server};
 use super::{files, password_file};
-use crate::stack::{HEALTHY_WITHIN, wait_until};
+use crate::stack::wait_until;
 
 /// The user of [`RegistryLogin::Basic`].
 pub(super) const USER: &str = "processor";
@@ -90,7 +90,7 @@ impl Gateway {
         let mut server = Server::new(launch)?;
         server.start()?;
         let port = ports.basic.number();
-        wait_until("nginx to listen", HEALTHY_WITHIN, || {
+        wait_until("nginx to listen", || {
             server.check_running()?;
             let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
             Ok(std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok())

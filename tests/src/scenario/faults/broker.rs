@@ -11,7 +11,7 @@ use super::chaos;
 use super::recovery::Output;
 use super::witness::Witness;
 use crate::client::Kafka;
-use crate::stack::{Component, HEALTHY_WITHIN, Stack, wait_for};
+use crate::stack::{Component, PATIENCE, Stack, wait_for};
 
 const BROKERS: [Component; 3] = [Component::Broker(1), Component::Broker(2), Component::Broker(3)];
 
@@ -163,8 +163,8 @@ pub fn paused(stack: &dyn Stack) -> Result<()> {
 /// The broker that coordinates an id: it leads the partition of the internal topic that the id hashes to.
 pub(super) fn coordinator(kafka: &Kafka, topic: &str, id: &str) -> Result<u8> {
     let consumer: BaseConsumer = kafka.config().create()?;
-    wait_for(format!("the coordinator of {id}"), HEALTHY_WITHIN, || {
-        let metadata = consumer.fetch_metadata(Some(topic), HEALTHY_WITHIN)?;
+    wait_for(format!("the coordinator of {id}"), || {
+        let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
         let partitions = metadata.topics().first().context("no such topic")?.partitions();
         let count = i32::try_from(partitions.len())?;
         let number = java_hash(id).checked_rem(count).context("a topic without partitions")?;

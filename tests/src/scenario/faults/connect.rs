@@ -6,14 +6,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use rdkafka::message::Message as _;
 
-use super::super::{CAUGHT_UP_WITHIN, Job, end_cleanly};
+use super::super::{Job, end_cleanly};
 use super::Trial;
 use super::recovery::Output;
 use super::shop::{CONNECTOR, INPUT, SHORT_OUTAGE, configuration, connect, source, trial, trial_with};
 use super::trial::collector;
 use crate::checker::{check, report};
 use crate::client::{Isolation, NewTopic, Sql};
-use crate::stack::{Component, Stack, wait_until};
+use crate::stack::{Component, PATIENCE, Stack, wait_until};
 
 /// Where the connector is told to take further snapshots.
 const SIGNALS: &str = "orders.debezium_signal";
@@ -36,7 +36,7 @@ pub fn killed_after_an_offset_flush(stack: &dyn Stack) -> Result<()> {
     let connect = connect(stack)?;
     for _ in 0..3 {
         let mut first = None;
-        wait_until("the offsets to be flushed", CAUGHT_UP_WITHIN, || {
+        wait_until("the offsets to be flushed", || {
             let now = connect.stored_offset(CONNECTOR)?;
             // Without the mark of a snapshot that is not complete.
             let now = now.filter(|offset| offset.get("lsn").is_some() && offset.get("snapshot").is_none());
@@ -137,7 +137,7 @@ pub fn the_only_row_of_a_partition_deleted_while_away(stack: &dyn Stack) -> Resu
     job.wait_for_target(&source.source_sums()?)?;
     end_cleanly(&mut programs)?;
     let collector = collector(&job);
-    collector.wait_settled(CAUGHT_UP_WITHIN)?;
+    collector.wait_settled(PATIENCE)?;
     let mut facts = collector.collect(None)?;
     facts.read_source(&source)?;
     facts.read_target(job.target()?)?;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::super::workload::PARTITIONS;
-use super::super::{CAUGHT_UP_WITHIN, Job, tail};
+use super::super::{Job, tail};
 use super::recovery::Output;
 use super::trial::topic_work;
 use super::{SESSION_TIMEOUT, Trial, chaos};
@@ -90,7 +90,7 @@ pub fn static_members_restarted(stack: &dyn Stack) -> Result<()> {
 fn shares(trial: &mut Trial<'_>) -> Result<(BTreeSet<i32>, BTreeSet<i32>)> {
     let half = usize::try_from(PARTITIONS)?;
     for instance in [0, 1] {
-        wait_until("both to run their half", CAUGHT_UP_WITHIN, || {
+        wait_until("both to run their half", || {
             Ok(trial.runs(instance, "source")?.len() + trial.runs(instance, "movements")?.len() == half)
         })?;
     }

@@ -3,22 +3,18 @@
 //! What happens, happens while no processor runs: nothing is noticed before the next start, which has to refuse.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::super::workload::{PARTITIONS, Workload};
-use super::super::{CAUGHT_UP_WITHIN, Job, end_cleanly, tail};
+use super::super::{Job, end_cleanly, tail};
 use crate::checker::{Collector, check, report};
 use crate::client::{NewTopic, OutgoingRecord, ResetTo};
 use crate::native::NativeOptions;
-use crate::stack::{Component, Stack, wait_until};
+use crate::stack::{Component, PATIENCE, Stack, wait_until};
 
 /// Exit code of a program that would have to guess to go on.
 const REFUSED: i32 = 3;
-
-/// The brokers' minute, and until they look.
-const EXPIRED_WITHIN: Duration = Duration::from_secs(240);
 
 /// Changes that are applied before anything happens.
 const CHANGES: usize = 300;
@@ -105,7 +101,7 @@ pub fn group_offsets_expired(stack: &dyn Stack) -> Result<()> {
     let (job, mut workload) = at_rest(stack, "expired")?;
     let topics = [job.source_topic.clone(), job.topic("movements")];
     for topic in &topics {
-        wait_until(format!("the offsets of {topic} to expire"), EXPIRED_WITHIN, || {
+        wait_until(format!("the offsets of {topic} to expire"), || {
             Ok(job.kafka.group_offsets(job.application_id(), topic)?.is_empty())
         })?;
     }
@@ -187,7 +183,7 @@ fn at_rest<'a>(stack: &'a dyn Stack, name: &str) -> Result<(Job<'a>, Workload)> 
 /// The next start ends by itself, with the exit code of a refusal and the code in its log.
 fn refused(job: &Job<'_>, code: &str) -> Result<()> {
     let mut processor = job.start_processor(0)?;
-    let exit = processor.wait_exit(CAUGHT_UP_WITHIN);
+    let exit = processor.wait_exit();
     let log = processor.log()?;
     let exit = exit.with_context(|| format!("{code} is not refused:\n{}", tail(&log)))?;
     ensure!(exit.code == Some(REFUSED) && log.contains(code), "ended with {exit}, not for {code}:\n{}", tail(&log));
@@ -208,10 +204,10 @@ fn ends_exact(job: &Job<'_>, workload: &mut Workload) -> Result<()> {
     let mut programs = [job.start_processor(0)?, job.start_processor(1)?, job.start_sink(0)?];
     job.kafka.write(&job.source_topic, &workload.changes(CHANGES))?;
     job.wait_for_target(&workload.sums())?;
-    wait_until("the input to be consumed", CAUGHT_UP_WITHIN, || job.is_consumed())?;
+    wait_until("the input to be consumed", || job.is_consumed())?;
     end_cleanly(&mut programs)?;
     let collector = Collector::new(&job.kafka, &job.source_topic, &job.topic_prefix, job.application_id());
-    collector.wait_settled(CAUGHT_UP_WITHIN)?;
+    collector.wait_settled(PATIENCE)?;
     let mut facts = collector.collect(None)?;
     facts.rows = Some(workload.rows());
     facts.read_target(job.target()?)?;

@@ -10,7 +10,7 @@ use super::super::workload::{Work, Workload};
 use super::Trial;
 use crate::checker::{Contribution, Facts};
 use crate::client::{Connect, Sql, orders_connector};
-use crate::stack::{HEALTHY_WITHIN, Stack, Viewpoint, wait_until};
+use crate::stack::{Stack, Viewpoint, wait_until};
 
 /// The topic Debezium writes with the connector's configuration.
 pub(super) const INPUT: &str = "warehouse.orders.transactions";
@@ -120,7 +120,7 @@ impl Work for TableWork {
         let statements: Vec<String> = (0..10).map(|_| self.statement()).collect();
         let statements = statements.join(";\n");
         // The server may be down for a while.
-        wait_until("the source database", HEALTHY_WITHIN, || Ok(self.source.execute(&statements).is_ok()))?;
+        wait_until("the source database", || Ok(self.source.execute(&statements).is_ok()))?;
         Ok(10)
     }
 

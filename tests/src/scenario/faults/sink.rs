@@ -2,7 +2,6 @@
 
 use anyhow::{Context as _, Result};
 
-use super::super::CAUGHT_UP_WITHIN;
 use super::recovery::Output;
 use super::{SESSION_TIMEOUT, Trial};
 use crate::client::ResetTo;
@@ -59,7 +58,7 @@ pub fn group_offsets_reset(stack: &dyn Stack) -> Result<()> {
         trial.kill(SINK, 1)?;
         trial.progress(100)?;
         let group = trial.job.sink_group();
-        wait_until("the group to be empty", CAUGHT_UP_WITHIN, || Ok(!trial.job.kafka.group_has_members(&group)?))?;
+        wait_until("the group to be empty", || Ok(!trial.job.kafka.group_has_members(&group)?))?;
         trial.job.kafka.reset_group_offsets(&group, &trial.job.topic("deltas"), to)?;
         trial.up(SINK, 0)?;
         trial.up(SINK, 1)?;
@@ -79,7 +78,7 @@ pub(super) fn target_moves(trial: &mut Trial<'_>) -> Result<()> {
         rows.into_iter().next().and_then(|row| row.into_iter().next()).context("no sum")
     };
     let mut before = None;
-    wait_until("the target to move", CAUGHT_UP_WITHIN, || {
+    wait_until("the target to move", || {
         let now = written()?;
         let moved = before.is_some() && now.is_some() && now != before;
         before = before.take().or(now);

@@ -9,11 +9,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tempfile::NamedTempFile;
 
 use super::super::workload::{Load, TopicWork, Work, Workload, sums};
-use super::super::{CAUGHT_UP_WITHIN, Job, end_cleanly, same_remains, tail, wait_ended_cleanly};
+use super::super::{Job, end_cleanly, same_remains, tail, wait_ended_cleanly};
 use super::recovery::{Meter, Output, Recovered, table};
 use crate::checker::{self, Collector, Facts, LiveReader, report};
 use crate::proxy::Proxy;
-use crate::stack::{Exit, FailAction, Program, ProgramSpec, RunningProgram, Stack, wait_for, wait_until};
+use crate::stack::{Exit, FailAction, PATIENCE, Program, ProgramSpec, RunningProgram, Stack, wait_for, wait_until};
 
 /// How long a member may be silent before the group goes on without it. Shorter than the programs' default, so that
 /// a kill costs seconds; the least that brokers allow unless told otherwise.
@@ -21,9 +21,6 @@ pub const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Sinks of every trial.
 pub(super) const SINKS: usize = 2;
-
-/// An orphaned transaction ends within its timeout (20 s) and the coordinator's interval of looking.
-const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Exit codes after which a restart helps: a client that cannot go on, and the watchdog.
 const RESTARTED: [i32; 2] = [1, 5];
@@ -106,7 +103,7 @@ impl<'a> Trial<'a> {
             programs.push(Slot::start(stack, job.sink(instance)?, &configuration)?);
         }
         let collector = collector(&job);
-        wait_until("the processor's topics", CAUGHT_UP_WITHIN, || {
+        wait_until("the processor's topics", || {
             let existing = job.kafka.topics()?;
             Ok(collector.own_topics().iter().all(|topic| existing.contains(topic)))
         })?;
@@ -131,7 +128,7 @@ impl<'a> Trial<'a> {
 
     /// Waits until something holds, with everything going on as usual.
     pub fn until(&mut self, what: impl Display, mut holds: impl FnMut(&Self) -> Result<bool>) -> Result<()> {
-        let came = wait_until(what, CAUGHT_UP_WITHIN, || {
+        let came = wait_until(what, || {
             self.tend()?;
             holds(self)
         });
@@ -154,7 +151,7 @@ impl<'a> Trial<'a> {
     /// Lets time pass while a fault lasts: its length is part of the fault.
     pub fn for_the_length_of(&mut self, fault: Duration) -> Result<()> {
         let deadline = std::time::Instant::now() + fault;
-        wait_until("the end of a fault", fault + CAUGHT_UP_WITHIN, || {
+        wait_until("the end of a fault", || {
             self.tend()?;
             Ok(std::time::Instant::now() >= deadline)
         })
@@ -286,7 +283,7 @@ impl<'a> Trial<'a> {
     /// As [`Trial::until_logged`], so many times.
     pub fn until_logged_times(&mut self, program: Program, instance: usize, words: &str, times: usize) -> Result<()> {
         let before = self.slot(program, instance)?.logged_before;
-        let came = wait_until(format!("{words:?} of {program} {instance}"), CAUGHT_UP_WITHIN, || {
+        let came = wait_until(format!("{words:?} of {program} {instance}"), || {
             self.tend()?;
             let log = self.log(program, instance)?;
             Ok(log.get(before..).is_some_and(|log| log.matches(words).count() >= times))
@@ -296,11 +293,10 @@ impl<'a> Trial<'a> {
 
     /// Waits until a processor runs so many partitions of one step.
     pub fn until_runs(&mut self, instance: usize, stage: &str, count: usize) -> Result<()> {
-        let came =
-            wait_until(format!("processor {instance} to run {count} {stage} partitions"), CAUGHT_UP_WITHIN, || {
-                self.tend()?;
-                Ok(self.runs(instance, stage)?.len() >= count)
-            });
+        let came = wait_until(format!("processor {instance} to run {count} {stage} partitions"), || {
+            self.tend()?;
+            Ok(self.runs(instance, stage)?.len() >= count)
+        });
         came.with_context(|| self.logs())
     }
 
@@ -330,7 +326,7 @@ impl<'a> Trial<'a> {
     /// Waits until a program has ended by itself, and returns how, and what it has logged; it is down then.
     pub fn ended(&mut self, program: Program, instance: usize) -> Result<(Exit, String)> {
         let mut ending = self.slot(program, instance)?.running.take().context("it does not run")?;
-        let ended = wait_for(format!("the end of {}", ending.name()), CAUGHT_UP_WITHIN, || {
+        let ended = wait_for(format!("the end of {}", ending.name()), || {
             self.tend()?;
             ending.exit()
         });
@@ -394,7 +390,7 @@ impl<'a> Trial<'a> {
         }
         let sums = sums(&rows);
         let mut last = String::new();
-        let arrived = wait_until("everything to arrive", CAUGHT_UP_WITHIN, || {
+        let arrived = wait_until("everything to arrive", || {
             self.tend()?;
             let remains = self.job.target()?.remains();
             // The target may just be coming back.
@@ -412,7 +408,7 @@ impl<'a> Trial<'a> {
             end_cleanly(&mut slot.running.into_iter().collect::<Vec<_>>())?;
         }
         let collector = collector(&self.job);
-        collector.wait_settled(SETTLED_WITHIN)?;
+        collector.wait_settled(PATIENCE)?;
         let mut facts = collector.collect(Some(self.live))?;
         facts.rows = Some(rows);
         facts.read_target(self.job.target()?)?;
@@ -429,7 +425,7 @@ impl<'a> Trial<'a> {
         self.programs.clear();
         self.load = None;
         let collector = collector(&self.job);
-        collector.wait_settled(SETTLED_WITHIN)?;
+        collector.wait_settled(PATIENCE)?;
         Ok(report(&checker::check(&collector.collect(Some(self.live))?)))
     }
 

@@ -149,7 +149,7 @@ impl<'a> Brokers<'a> {
     /// An acknowledged end is decided; its markers, which make it visible, follow.
     fn markers_written(&self, id: usize) -> Result<()> {
         let transactional_id = self.bench.settings(INSTANCE).transactional_id(id);
-        wait_until("the markers of a transaction", PATIENCE, || {
+        wait_until("the markers of a transaction", || {
             let state = transaction_state(&self.bench.kafka, &transactional_id)?;
             Ok(matches!(state.as_str(), "CompleteCommit" | "CompleteAbort" | "Empty"))
         })

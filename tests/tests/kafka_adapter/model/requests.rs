@@ -91,7 +91,7 @@ fn of_the_coordinator<T>(
     body: &[u8],
     read: impl Fn(&[u8]) -> Result<Option<T>>,
 ) -> Result<T> {
-    wait_for(format!("a coordinator to answer request {}", api.0), PATIENCE, || {
+    wait_for(format!("a coordinator to answer request {}", api.0), || {
         for broker in kafka.bootstrap_servers().split(',') {
             if let Some(found) = read(&ask(broker, api, body)?)? {
                 return Ok(Some(found));
