@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ::tests::stack::wait_until;
+use ::tests::stack::{wait_for_within, wait_until};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
@@ -19,7 +19,6 @@ use serde::Serialize;
 use crate::statistics::number;
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(50);
-const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
 /// What a process used so far.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -116,10 +115,10 @@ impl Process {
 
     /// Waits until it has ended by itself; fails unless it did so successfully.
     pub fn wait_success(&mut self, within: Duration) -> Result<()> {
-        wait_until(format!("{} to end by itself", self.name), within, || match self.child.try_wait()? {
-            None => Ok(false),
-            Some(status) if status.success() => Ok(true),
-            Some(_) => self.check_running().map(|()| false),
+        wait_for_within(format!("{} to end by itself", self.name), within, || match self.child.try_wait()? {
+            None => Ok(None),
+            Some(status) if status.success() => Ok(Some(())),
+            Some(_) => self.check_running().map(|()| None),
         })
     }
 
@@ -136,7 +135,7 @@ impl Process {
             kill_process(pid, Signal::TERM)?;
         }
         let what = format!("{} to end", self.name);
-        wait_until(what, ENDS_WITHIN, || Ok(self.child.try_wait()?.is_some()))
+        wait_until(what, || Ok(self.child.try_wait()?.is_some()))
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use ::tests::client::{NewTopic, unique_name};
 use ::tests::stack::wait_until;
@@ -20,8 +19,6 @@ pub const NEVER_CLEANED_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 
 /// Heap of the Kafka Streams application; the collector for throughput.
 const STREAMS_VM: [&str; 3] = ["-Xms1g", "-Xmx1g", "-XX:+UseParallelGC"];
-
-const TOPICS_WITHIN: Duration = Duration::from_secs(60);
 
 /// Something that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,7 +179,7 @@ impl Application {
     /// Starts a sink that follows it, once the running application has made its topics.
     pub fn start_sink(&self, bench: &Bench) -> Result<Process> {
         let control = format!("{}.control", self.id);
-        wait_until("the processor to make its topics", TOPICS_WITHIN, || Ok(bench.kafka.topics()?.contains(&control)))?;
+        wait_until("the processor to make its topics", || Ok(bench.kafka.topics()?.contains(&control)))?;
         start_sink(bench, &self.id)
     }
 

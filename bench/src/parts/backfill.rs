@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::tests::client::{Connect, NewTopic, Sql, orders_connector};
-use ::tests::stack::wait_until;
+use ::tests::stack::wait_for_within;
 use anyhow::Result;
 use serde::Serialize;
 
@@ -90,12 +90,12 @@ fn from_table_to_table(bench: &Bench, source: &Source, sums: &BTreeMap<i64, i64>
     let began = Instant::now();
     let connect = Connect::new(&source.connect_url);
     connect.register(CONNECTOR, &orders_connector(&source.address))?;
-    wait_until("the snapshot", SNAPSHOT_WITHIN, || Ok(events(bench)? >= rows))?;
+    wait_for_within("the snapshot", SNAPSHOT_WITHIN, || Ok((events(bench)? >= rows).then_some(())))?;
     let snapshot_s = began.elapsed().as_secs_f64();
-    wait_until("the target", CAUGHT_UP_WITHIN, || {
+    wait_for_within("the target", CAUGHT_UP_WITHIN, || {
         processor.check_running()?;
         sink.check_running()?;
-        Ok(target.remains()? == *sums)
+        Ok((target.remains()? == *sums).then_some(()))
     })?;
     let table_to_table_s = began.elapsed().as_secs_f64();
     let (processor_cpu_s, sink_cpu_s) = (processor.usage()?.cpu_s, sink.usage()?.cpu_s);

@@ -27,7 +27,6 @@ use crate::verify::{Reader, Verifier};
 
 /// Of one CPU, for each of the limited processors.
 const CPU_PERCENT: u64 = 25;
-const BALANCED_WITHIN: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// The part.
 pub fn run(bench: &Bench, sizes: &Sizes, report: &mut Report) -> Result<()> {
@@ -81,7 +80,7 @@ fn scaled_out(bench: &Bench, events: u64, limits: &[&Limit]) -> Result<f64> {
     let addresses: Vec<&str> = all.iter().map(|(_, address)| *address).take(limits.len()).collect();
     // As many partitions of source and movements on each.
     let share = 2.0 * f64::from(PARTITIONS) / f64::from(u32::try_from(limits.len())?);
-    wait_until("the partitions to be dealt out", BALANCED_WITHIN, || {
+    wait_until("the partitions to be dealt out", || {
         processes.iter_mut().try_for_each(Process::check_running)?;
         let runs = |address: &&str| Bench::metric(address, "processor_partition_running") == Some(share);
         Ok(addresses.iter().all(runs))

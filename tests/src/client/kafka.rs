@@ -61,7 +61,10 @@ impl Kafka {
             // Records of a purged topic may go before they are read: then the rest is read.
             .set("auto.offset.reset", "earliest")
             .set("isolation.level", "read_committed")
+            // At most ten answers a second. One for each record that comes, of which a commit makes dozens, was a tenth of all
+            // that brokers did in a test of faults.
             .set("fetch.wait.max.ms", "100")
+            .set("fetch.min.bytes", "1000000")
             .create()?;
         let mut assignment = TopicPartitionList::new();
         for topic in topics {

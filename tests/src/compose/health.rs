@@ -1,7 +1,7 @@
 //! When a component of the compose stack does its work, asked from the host.
 //!
-//! Owns readiness only. The health checks of `docker-compose.yml` decide the start order of a deployment and are two
-//! seconds old on average; after a kill or a pause they may still tell of the time before.
+//! Owns readiness only. The health checks of `docker-compose.yml` decide the start order of a deployment and are
+//! some seconds old; after a kill or a pause they may still tell of the time before.
 
 use std::time::Duration;
 

@@ -105,6 +105,8 @@ impl ComposeStack {
         .to_vec();
         let interval = options.offset_flush_interval.as_millis().to_string();
         variables.push(("OFFSET_FLUSH_INTERVAL_MS".to_owned(), interval));
+        // Every look starts a process, and tests look for themselves.
+        variables.push(("HEALTHCHECK_INTERVAL".to_owned(), "10s".to_owned()));
         // The quick compiler alone: short-lived servers never get back what the optimising one costs.
         let options = "-Xms256m -Xmx512m -XX:TieredStopAtLevel=1";
         for name in ["KAFKA_HEAP_OPTS", "CONNECT_HEAP_OPTS"] {

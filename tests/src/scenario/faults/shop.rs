@@ -111,9 +111,9 @@ impl TableWork {
 }
 
 impl Work for TableWork {
-    /// A step is ten statements that are nothing to the source.
+    /// A step is ten statements that are nothing to the source; the connector sends what several of them changed at once.
     fn steps_per_second(&self) -> u32 {
-        20
+        10
     }
 
     fn step(&mut self) -> Result<usize> {

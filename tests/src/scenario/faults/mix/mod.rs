@@ -55,6 +55,9 @@ pub struct Mix {
 /// Processors that run all the time: one more than is hurt at most times, or little would ever be processed.
 const PROCESSORS: u32 = 3;
 
+/// Twice the usual: the more is under way, the more of the faults hit something.
+const STEPS_PER_SECOND: u32 = 4;
+
 impl Mix {
     /// As the environment says: `CHAOS_SECONDS`, `CHAOS_SEED` (any if not given), `CHAOS_SOURCE` (topic, table).
     pub fn from_environment(seconds: u64, source: Source) -> Result<Self> {
@@ -93,7 +96,8 @@ impl Mix {
             Source::Topic => {
                 let job = Job::for_workload(stack, "mix")?;
                 let workload = Workload::new(self.seed);
-                let work = TopicWork::new(job.kafka.clone(), job.source_topic.clone(), workload);
+                let work = TopicWork::new(job.kafka.clone(), job.source_topic.clone(), workload)
+                    .with_steps_per_second(STEPS_PER_SECOND);
                 Trial::under(job, Box::new(work), PROCESSORS)?
             }
             Source::Table => shop::trial_of(stack, "mix", self.seed, PROCESSORS)?,
