@@ -52,30 +52,47 @@ lane() {
   RUST_TEST_THREADS=$2 cargo test --workspace --locked --no-fail-fast "${@:3}" >"$TARGET/test-$1.log" 2>&1
 }
 
-# The adapter's tests have the machine for themselves: on a busy one connections break, which is what some of them look for. All
-# others go beside each other, because most of the time each waits for some server's timeout.
+# beside_each_other NAME…: functions, each in a process group of its own, so that clean_up reaches cargo's children too.
+beside_each_other() {
+  local name lanes=() result=0
+  say "$* (tail -f $TARGET/test-*.log)"
+  set -m
+  for name; do
+    "$name" & lanes+=("$!")
+  done
+  set +m
+  for name in "${lanes[@]}"; do wait "$name" || result=1; done
+  return "$result"
+}
+
+adapter() { lane adapter 4 --test kafka_adapter; }
+computing() {
+  local result=0
+  lane computing "$RUST_TEST_THREADS" --lib --bins "${computing[@]}" || result=1
+  lane documentation 1 --doc || result=1
+  return "$result"
+}
+only_computing() { renice -n 19 "$BASHPID" >/dev/null && computing; }
+faults() { lane faults 4 --test native_faults; }
+containers() { lane containers 1 "${containers[@]}"; }
+servers() { lane servers "$RUST_TEST_THREADS" "${servers[@]}"; }
+
+# First the adapter's tests, which mostly wait, and get the processors whenever they want them: on a busy machine connections
+# break, which is what some of them look for. Meanwhile whatever needs no servers. Then all others beside each other, because
+# most of the time each waits for some server's timeout.
 tests() {
-  local built name containers=() rest=() lanes=() result=0
+  local built name computing=() containers=() servers=() result=0
   built=$(cargo test --workspace --locked --no-run 2>&1) || { printf '%s\n' "$built" >&2; return 1; }
   for name in $(sed -n 's|^ *Executable tests/.*/\(.*\)-[0-9a-f]*)$|\1|p' <<<"$built" | sort -u); do
     case "$name" in
       kafka_adapter | native_faults) ;;
       compose_*) containers+=(--test "$name") ;;
-      *) rest+=(--test "$name") ;;
+      *) if [ -e "tests/tests/$name.rs" ]; then servers+=(--test "$name"); else computing+=(--test "$name"); fi ;;
     esac
   done
-  say "tests of libraries and of the adapter (tail -f $TARGET/test-quiet.log)"
-  lane quiet "$RUST_TEST_THREADS" --lib --bins --test kafka_adapter || result=1
-  lane documentation 1 --doc || result=1
-  say "tests beside each other (tail -f $TARGET/test-{faults,containers,rest}.log)"
-  # In process groups of their own, so that clean_up reaches cargo's children too.
-  set -m
-  lane faults 4 --test native_faults & lanes+=("$!")
-  lane containers 1 "${containers[@]}" & lanes+=("$!")
-  lane rest "$RUST_TEST_THREADS" "${rest[@]}" & lanes+=("$!")
-  set +m
-  for name in "${lanes[@]}"; do wait "$name" || result=1; done
-  cat "$TARGET"/test-{quiet,documentation,faults,containers,rest}.log | tee "$LOG"
+  beside_each_other adapter only_computing || result=1
+  beside_each_other faults containers servers || result=1
+  cat "$TARGET"/test-{adapter,computing,documentation,faults,containers,servers}.log | tee "$LOG"
   return "$result"
 }
 
