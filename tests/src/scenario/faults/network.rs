@@ -15,12 +15,14 @@ use super::phases::{Control, controlled};
 use super::recovery::Output;
 use super::{SESSION_TIMEOUT, Trial};
 use crate::proxy::{Api, Fate, Late, Proxy, Request, Rule};
-use crate::stack::{Program, Stack};
+use crate::stack::{Program, ProgramSpec, Stack};
+
+const PROCESSOR: Program = Program::Processor;
 
 /// Longer than a transaction lives (20 s), and than the coordinator takes to notice.
 const LONGER_THAN_A_TRANSACTION: Duration = Duration::from_secs(25);
 
-/// Copies of offsets that are made until brokers take one: at most one rebalance is to be expected, when a processor comes back.
+/// Copies of offsets that are made until one sets the group back.
 const ATTEMPTS: usize = 4;
 
 /// Kafka's error code for a producer whose epoch is no longer the newest.
@@ -31,7 +33,7 @@ const INVALID_PRODUCER_EPOCH: i16 = 47;
 pub fn commit_delivered_late(stack: &dyn Stack, proxy: &Proxy) -> Result<()> {
     let mut trial = Trial::start_through(stack, "late-commit", proxy)?;
     for (turn, fate) in [(0, Fate::HeldAndBroken), (1, Fate::HeldAndBroken), (1, Fate::Held)] {
-        let id = transactional_id(&trial, turn);
+        let id = transactional_id(&trial, 0, turn);
         hold(&mut trial, proxy, &id, Api::Commit, fate)?;
         arrives_in_a_later_transaction(&mut trial, proxy, &id)?;
         trial.progress(100)?;
@@ -44,10 +46,10 @@ pub fn commit_delivered_late(stack: &dyn Stack, proxy: &Proxy) -> Result<()> {
 pub fn commit_delivered_after_its_sender_was_killed(stack: &dyn Stack, proxy: &Proxy) -> Result<()> {
     let mut trial = Trial::start_through(stack, "late-commit-kill", proxy)?;
     for turn in 0..2 {
-        let id = transactional_id(&trial, turn);
+        let id = transactional_id(&trial, 0, turn);
         hold(&mut trial, proxy, &id, Api::Commit, Fate::Held)?;
-        trial.kill(crate::stack::Program::Processor, 0)?;
-        trial.up(crate::stack::Program::Processor, 0)?;
+        trial.kill(PROCESSOR, 0)?;
+        trial.up(PROCESSOR, 0)?;
         arrives_in_a_later_transaction(&mut trial, proxy, &id)?;
         trial.progress(100)?;
     }
@@ -60,7 +62,7 @@ pub fn anything_else_delivered_late(stack: &dyn Stack, proxy: &Proxy) -> Result<
     let mut trial = Trial::start_through(stack, "late-requests", proxy)?;
     for api in [Api::Produce, Api::TxnOffsetCommit, Api::AddPartitionsToTxn, Api::AddOffsetsToTxn] {
         for fate in [Fate::HeldAndBroken, Fate::Held] {
-            let id = transactional_id(&trial, 0);
+            let id = transactional_id(&trial, 0, 0);
             hold(&mut trial, proxy, &id, api, fate)?;
             arrives_in_a_later_transaction(&mut trial, proxy, &id)?;
             trial.progress(100)?;
@@ -73,20 +75,23 @@ pub fn anything_else_delivered_late(stack: &dyn Stack, proxy: &Proxy) -> Result<
 /// takes it, because nothing on the wire tells the two apart, and the group's offsets go back. Whoever starts from there
 /// recognises what it reads again. A copy that arrives while no transaction is open is refused.
 pub fn offsets_of_an_earlier_transaction_delivered_again(stack: &dyn Stack, proxy: &Proxy) -> Result<()> {
+    const RECOGNISED: &str = "recognised and skipped";
     let job = Job::for_workload(stack, "late-offsets")?;
     let (work, control) = controlled(&job);
-    let proxied = job.processor(0).flag("--bootstrap-servers", proxy.bootstrap_servers());
-    let processors = vec![proxied, job.processor(1)];
+    let processors = both_through(&job, proxy);
     let mut trial = Trial::of(job, work, processors)?;
     for _ in 0..2 {
-        copied_offsets_arrive(&mut trial, proxy, &control)?;
-        trial.kill(Program::Processor, 0)?;
-        trial.up(Program::Processor, 0)?;
-        trial.until_logged(Program::Processor, 0, "recognised and skipped")?;
+        let reader = copied_offsets_arrive(&mut trial, proxy, &control)?;
+        let before = trial.times_logged(PROCESSOR, RECOGNISED)?;
+        trial.kill(PROCESSOR, reader)?;
+        trial.up(PROCESSOR, reader)?;
+        trial
+            .until("older records to be recognised", |trial| Ok(trial.times_logged(PROCESSOR, RECOGNISED)? > before))?;
         control.work();
         trial.progress(200)?;
     }
-    let id = transactional_id(&trial, 0);
+    let (reader, _) = trial.reader_and_other()?;
+    let id = transactional_id(&trial, reader, 0);
     hold(&mut trial, proxy, &id, Api::TxnOffsetCommit, Fate::Copied)?;
     control.rest()?;
     trial.until("the input to be consumed", |trial| trial.job.is_consumed())?;
@@ -101,21 +106,26 @@ pub fn offsets_of_an_earlier_transaction_delivered_again(stack: &dyn Stack, prox
     trial.finish()
 }
 
-/// With the load at rest at the end: the group is behind what was applied. A copy from before a rebalance is refused, as it
-/// should be; then another one is made.
-fn copied_offsets_arrive(trial: &mut Trial<'_>, proxy: &Proxy, control: &Control) -> Result<()> {
+/// Two processors, both of which come to the brokers through the proxy.
+pub(super) fn both_through(job: &Job<'_>, proxy: &Proxy) -> Vec<ProgramSpec> {
+    [0, 1].map(|instance| job.processor(instance).flag("--bootstrap-servers", proxy.bootstrap_servers())).to_vec()
+}
+
+/// With the load at rest at the end: the group is behind what was applied. Returns whose offsets they were. A copy from before a
+/// rebalance is refused, as it should be, and one of a transaction without input sets nothing back: then another one is made.
+fn copied_offsets_arrive(trial: &mut Trial<'_>, proxy: &Proxy, control: &Control) -> Result<usize> {
     for _ in 0..ATTEMPTS {
-        if copied_offsets_are_taken(trial, proxy, control)? {
-            ensure!(!trial.job.is_consumed()?, "the group's offsets did not go back");
-            return Ok(());
+        let (reader, _) = trial.reader_and_other()?;
+        if copied_offsets_are_taken(trial, proxy, control, reader)? && !trial.job.is_consumed()? {
+            return Ok(reader);
         }
         control.work();
     }
-    bail!("the brokers did not take any of {ATTEMPTS} copies: {:?}", proxy.late())
+    bail!("none of {ATTEMPTS} copies set the group's offsets back: {:?}", proxy.late())
 }
 
-fn copied_offsets_are_taken(trial: &mut Trial<'_>, proxy: &Proxy, control: &Control) -> Result<bool> {
-    let id = transactional_id(trial, 0);
+fn copied_offsets_are_taken(trial: &mut Trial<'_>, proxy: &Proxy, control: &Control, reader: usize) -> Result<bool> {
+    let id = transactional_id(trial, reader, 0);
     hold(trial, proxy, &id, Api::TxnOffsetCommit, Fate::Copied)?;
     trial.progress(300)?;
     control.rest()?;
@@ -129,9 +139,8 @@ fn copied_offsets_are_taken(trial: &mut Trial<'_>, proxy: &Proxy, control: &Cont
         if proxy.late().len() > late {
             break;
         }
-        trial.until_runs(0, "source", 1)?;
         // None, if the group has taken its partitions away meanwhile.
-        let Some(read) = trial.runs(0, "source")?.into_iter().next() else { continue };
+        let Some(read) = trial.runs(reader, "source")?.into_iter().next() else { break };
         let seen = trial.seen();
         control.write(move |workload| vec![workload.insert_into(read, 1)])?;
         trial.until("the new row's records", |trial| Ok(trial.seen() > seen))?;
@@ -147,7 +156,7 @@ pub fn answers_to_commits_lost(stack: &dyn Stack, proxy: &Proxy) -> Result<()> {
     let mut trial = Trial::start_through(stack, "lost-answer", proxy)?;
     for turn in [0, 1, 0] {
         let met = proxy.met();
-        let id = transactional_id(&trial, turn);
+        let id = transactional_id(&trial, 0, turn);
         let rule = Rule::once(Fate::AnswerLost, move |request| of(request, &id) && request.api == Api::Commit);
         proxy.add(rule.times(2));
         trial.until("the answers to two commits to be lost", |_| Ok(proxy.met() > met))?;
@@ -170,7 +179,7 @@ pub fn cut_off_from_one_broker(stack: &dyn Stack, proxy: &Proxy) -> Result<()> {
 pub fn cut_off_from_the_coordinators(stack: &dyn Stack, proxy: &Proxy) -> Result<()> {
     let mut trial = Trial::start_through(stack, "cut-off-coordinator", proxy)?;
     let group = trial.job.application_id().to_owned();
-    let id = transactional_id(&trial, 0);
+    let id = transactional_id(&trial, 0, 0);
     for (topic, id) in [("__consumer_offsets", group), ("__transaction_state", id)] {
         let broker = coordinator(&trial.job.kafka, topic, &id)?;
         cut_off(&mut trial, proxy, &[broker])?;
@@ -201,9 +210,9 @@ fn cut_off(trial: &mut Trial<'_>, proxy: &Proxy, brokers: &[u8]) -> Result<()> {
     trial.progress(200)
 }
 
-/// The transactional id of one of the two producers of the processor behind the proxy.
-fn transactional_id(trial: &Trial<'_>, turn: u8) -> String {
-    format!("{}-0-0-{turn}", trial.job.application_id())
+/// The transactional id of one of the two producers of a processor.
+fn transactional_id(trial: &Trial<'_>, instance: usize, turn: u8) -> String {
+    format!("{}-{instance}-0-{turn}", trial.job.application_id())
 }
 
 fn of(request: &Request<'_>, transactional_id: &str) -> bool {

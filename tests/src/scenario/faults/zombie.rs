@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, ensure};
 
 use super::super::Job;
+use super::network::both_through;
 use super::phases::{Control, controlled};
 use super::{SESSION_TIMEOUT, Trial};
 use crate::client::OutgoingRecord;
@@ -24,7 +25,7 @@ pub fn asleep_with_local_movements(stack: &dyn Stack) -> Result<()> {
     let mut trial = Trial::start_with(stack, "zombie-local", 1)?;
     for (round, step) in ["commit-completed", "commit-offsets-sent", "commit-flushed"].into_iter().enumerate() {
         trial.up_with_fail_point(0, step, FailAction::Stop, 60)?;
-        until_asleep(&mut trial, step)?;
+        until_asleep(&mut trial, 0, step)?;
         ensure!(!is_open(&trial.job, "movements")?, "not all movements were local");
         if round == 0 {
             trial.add_processor()?;
@@ -49,18 +50,19 @@ pub fn asleep_with_a_sweep_chunk(stack: &dyn Stack) -> Result<()> {
     for step in ["commit-completed", "commit-offsets-sent", "commit-flushed"] {
         trial.progress(600)?;
         at_rest(&mut trial, &control)?;
+        let (reader, _) = trial.reader_and_other()?;
         // The first one also holds what the announcement caused; the second is the next partition's chunk alone.
-        trial.up_with_fail_points(0, &format!("{step}:stop:2:background-begun"))?;
-        trial.until_logged_times(PROCESSOR, 0, "partition running", usize::try_from(PARTITIONS)?)?;
+        trial.up_with_fail_points(reader, &format!("{step}:stop:2:background-begun"))?;
+        trial.until_logged_times(PROCESSOR, reader, "partition running", usize::try_from(PARTITIONS)?)?;
         control.write(|workload| {
             workload.vanish(100);
             workload.snapshot()
         })?;
-        until_asleep(&mut trial, step)?;
+        until_asleep(&mut trial, reader, step)?;
         trial.for_the_length_of(2 * SESSION_TIMEOUT)?;
         control.work();
         trial.progress(100)?;
-        trial.running(PROCESSOR, 0)?.resume()?;
+        trial.running(PROCESSOR, reader)?.resume()?;
         trial.progress(100)?;
     }
     trial.finish()
@@ -71,38 +73,38 @@ pub fn asleep_with_a_sweep_chunk(stack: &dyn Stack) -> Result<()> {
 pub fn asleep_with_repartitioned_movements(stack: &dyn Stack, proxy: &Proxy) -> Result<()> {
     let job = Job::for_workload(stack, "zombie-repartitioned")?;
     let (work, control) = controlled(&job);
-    let proxied = job.processor(0).flag("--bootstrap-servers", proxy.bootstrap_servers());
-    let processors = vec![proxied, job.processor(1)];
+    let processors = both_through(&job, proxy);
     let mut trial = Trial::of(job, work, processors)?;
     for until_taken_over in [false, true] {
         trial.progress(400)?;
         at_rest(&mut trial, &control)?;
-        let foreign = foreign_goods(&mut trial)?;
-        let read = trial.runs(0, "source")?.into_iter().next().context("the first one reads nothing")?;
+        let (reader, other) = trial.reader_and_other()?;
+        let foreign = foreign_goods(&mut trial, other)?;
+        let read = trial.runs(reader, "source")?.into_iter().next().context("the reader reads nothing")?;
         let (held, met) = (proxy.held(), proxy.met());
         ensure!(held == 0, "{held} requests are held already");
-        keep_records(&trial, proxy);
+        keep_records(&trial, reader, proxy);
         control.write(move |workload| movements_to(workload, read, &foreign))?;
         trial.until("records to be kept and offsets to be sent", |_| {
             Ok(proxy.held() > 0 && proxy.met() - met > proxy.held())
         })?;
-        trial.running(PROCESSOR, 0)?.pause()?;
+        trial.running(PROCESSOR, reader)?.pause()?;
         trial.for_the_length_of(2 * SESSION_TIMEOUT)?;
         if until_taken_over {
             let all = usize::try_from(PARTITIONS)?;
-            trial.until_runs(1, "source", all)?;
+            trial.until_runs(other, "source", all)?;
         }
         proxy.forget_rules();
         proxy.deliver_held()?;
-        trial.running(PROCESSOR, 0)?.resume()?;
+        trial.running(PROCESSOR, reader)?.resume()?;
         control.work();
         trial.progress(200)?;
     }
     trial.finish()
 }
 
-fn until_asleep(trial: &mut Trial<'_>, step: &str) -> Result<()> {
-    trial.until_logged(PROCESSOR, 0, &format!("fail point {step}: {}", FailAction::Stop))
+fn until_asleep(trial: &mut Trial<'_>, instance: usize, step: &str) -> Result<()> {
+    trial.until_logged(PROCESSOR, instance, &format!("fail point {step}: {}", FailAction::Stop))
 }
 
 /// Whether a transaction is open on any partition of a topic.
@@ -117,16 +119,16 @@ fn at_rest(trial: &mut Trial<'_>, control: &Control) -> Result<()> {
     trial.until("the input to be consumed", |trial| trial.job.is_consumed())
 }
 
-/// Goods whose sums the second processor keeps.
-fn foreign_goods(trial: &mut Trial<'_>) -> Result<Vec<i64>> {
-    let foreign = trial.runs(1, "movements")?;
+/// Goods whose sums a processor keeps.
+fn foreign_goods(trial: &mut Trial<'_>, instance: usize) -> Result<Vec<i64>> {
+    let foreign = trial.runs(instance, "movements")?;
     let mut goods = BTreeMap::new();
     for record in trial.job.deltas()? {
         if foreign.contains(&record.partition) {
             goods.insert(record.key_text(), record.key_text().parse()?);
         }
     }
-    ensure!(goods.len() > 3, "hardly any good is kept by the second processor");
+    ensure!(goods.len() > 3, "hardly any good is kept by the other processor");
     Ok(goods.into_values().collect())
 }
 
@@ -134,10 +136,10 @@ fn movements_to(workload: &mut Workload, partition: i32, goods: &[i64]) -> Vec<O
     goods.iter().map(|good| workload.insert_into(partition, *good)).collect()
 }
 
-/// Records of the first processor get no further than to the proxy; its offsets are counted.
-fn keep_records(trial: &Trial<'_>, proxy: &Proxy) {
+/// Records of a processor get no further than to the proxy; its offsets are counted.
+fn keep_records(trial: &Trial<'_>, instance: usize, proxy: &Proxy) {
     const ALL: usize = 1_000;
-    let own = format!("{}-0-0-", trial.job.application_id());
+    let own = format!("{}-{instance}-0-", trial.job.application_id());
     let is_own = move |request: &Request<'_>| request.transactional_id.is_some_and(|id| id.starts_with(&own));
     let (records, offsets) = (is_own.clone(), is_own);
     let records = Rule::once(Fate::Held, move |request| request.api == Api::Produce && records(request));

@@ -1,6 +1,7 @@
 //! One job under load with two processors and two sinks, from its start to the checker's verdict.
 
-use std::collections::BTreeSet;
+mod observed;
+
 use std::fmt::Display;
 use std::io::Write as _;
 use std::time::Duration;
@@ -273,46 +274,6 @@ impl<'a> Trial<'a> {
         }
         slot.running = Some(stack.run(&other(slot.spec.clone()))?);
         Ok(())
-    }
-
-    /// Waits until the log of this run of a program says something.
-    pub fn until_logged(&mut self, program: Program, instance: usize, words: &str) -> Result<()> {
-        self.until_logged_times(program, instance, words, 1)
-    }
-
-    /// As [`Trial::until_logged`], so many times.
-    pub fn until_logged_times(&mut self, program: Program, instance: usize, words: &str, times: usize) -> Result<()> {
-        let before = self.slot(program, instance)?.logged_before;
-        let came = wait_until(format!("{words:?} of {program} {instance}"), || {
-            self.tend()?;
-            let log = self.log(program, instance)?;
-            Ok(log.get(before..).is_some_and(|log| log.matches(words).count() >= times))
-        });
-        came.with_context(|| self.logs())
-    }
-
-    /// Waits until a processor runs so many partitions of one step.
-    pub fn until_runs(&mut self, instance: usize, stage: &str, count: usize) -> Result<()> {
-        let came = wait_until(format!("processor {instance} to run {count} {stage} partitions"), || {
-            self.tend()?;
-            Ok(self.runs(instance, stage)?.len() >= count)
-        });
-        came.with_context(|| self.logs())
-    }
-
-    /// The partitions of one step (`source`, `movements`) that a processor runs at the moment, as its metrics tell.
-    pub fn runs(&mut self, instance: usize, stage: &str) -> Result<BTreeSet<i32>> {
-        let address = self.running(Program::Processor, instance)?.http_address();
-        let metrics = ureq::get(format!("http://{address}/metrics")).call()?.body_mut().read_to_string()?;
-        let running = |line: &str| {
-            let rest = line.strip_prefix("processor_partition_running{")?;
-            let (labels, value) = rest.split_once("} ")?;
-            let label = |name: &str| labels.split(',').find_map(|label| label.strip_prefix(name)?.strip_prefix("=\""));
-            let is_of_stage = label("stage")?.trim_end_matches('"') == stage;
-            let partition = label("partition")?.trim_end_matches('"').parse().ok()?;
-            (is_of_stage && value.trim() == "1").then_some(partition)
-        };
-        Ok(metrics.lines().filter_map(running).collect())
     }
 
     /// Waits until a fail point has killed its processor; it is down then.
