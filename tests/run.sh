@@ -68,11 +68,11 @@ beside_each_other() {
 adapter() { lane adapter 4 --test kafka_adapter; }
 computing() {
   local result=0
+  renice -n 19 "$BASHPID" >/dev/null
   lane computing "$RUST_TEST_THREADS" --lib --bins "${computing[@]}" || result=1
   lane documentation 1 --doc || result=1
   return "$result"
 }
-only_computing() { renice -n 19 "$BASHPID" >/dev/null && computing; }
 faults() { lane faults 4 --test native_faults; }
 containers() { lane containers 1 "${containers[@]}"; }
 servers() { lane servers "$RUST_TEST_THREADS" "${servers[@]}"; }
@@ -90,7 +90,7 @@ tests() {
       *) if [ -e "tests/tests/$name.rs" ]; then servers+=(--test "$name"); else computing+=(--test "$name"); fi ;;
     esac
   done
-  beside_each_other adapter only_computing || result=1
+  beside_each_other adapter computing || result=1
   beside_each_other faults containers servers || result=1
   cat "$TARGET"/test-{adapter,computing,documentation,faults,containers,servers}.log | tee "$LOG"
   return "$result"

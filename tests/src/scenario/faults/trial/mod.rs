@@ -14,7 +14,9 @@ use super::super::{Job, end_cleanly, same_remains, tail, wait_ended_cleanly};
 use super::recovery::{Meter, Output, Recovered, table};
 use crate::checker::{self, Collector, Facts, LiveReader, report};
 use crate::proxy::Proxy;
-use crate::stack::{Exit, FailAction, PATIENCE, Program, ProgramSpec, RunningProgram, Stack, wait_for, wait_until};
+use crate::stack::{
+    Exit, FailAction, PATIENCE, Program, ProgramSpec, RunningProgram, Stack, wait_for, wait_for_within, wait_until,
+};
 
 /// How long a member may be silent before the group goes on without it. Shorter than the programs' default, so that
 /// a kill costs seconds; the least that brokers allow unless told otherwise.
@@ -152,9 +154,9 @@ impl<'a> Trial<'a> {
     /// Lets time pass while a fault lasts: its length is part of the fault.
     pub fn for_the_length_of(&mut self, fault: Duration) -> Result<()> {
         let deadline = std::time::Instant::now() + fault;
-        wait_until("the end of a fault", || {
+        wait_for_within("the end of a fault", fault + PATIENCE, || {
             self.tend()?;
-            Ok(std::time::Instant::now() >= deadline)
+            Ok((std::time::Instant::now() >= deadline).then_some(()))
         })
     }
 

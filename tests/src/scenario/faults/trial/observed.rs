@@ -55,10 +55,12 @@ impl Trial<'_> {
         came.with_context(|| self.logs())
     }
 
-    /// The partitions of one step (`source`, `movements`) that a processor runs at the moment, as its metrics tell.
+    /// The partitions of one step (`source`, `movements`) that a processor runs at the moment, as its metrics tell: none while it
+    /// has only just been started, and does not answer yet.
     pub fn runs(&mut self, instance: usize, stage: &str) -> Result<BTreeSet<i32>> {
         let address = self.running(Program::Processor, instance)?.http_address();
-        let metrics = ureq::get(format!("http://{address}/metrics")).call()?.body_mut().read_to_string()?;
+        let Ok(mut answer) = ureq::get(format!("http://{address}/metrics")).call() else { return Ok(BTreeSet::new()) };
+        let metrics = answer.body_mut().read_to_string()?;
         let running = |line: &str| {
             let rest = line.strip_prefix("processor_partition_running{")?;
             let (labels, value) = rest.split_once("} ")?;
