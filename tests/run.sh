@@ -109,6 +109,14 @@ demonstration() {
   return "$result"
 }
 
+# reasons: of each failed test its name and the beginning of what it said, because logs of programs follow there.
+reasons() {
+  awk '
+    /^---- .* stdout ----$/ { name = $2; lines = 0; printf "\n%s\n", name }
+    name && (/^Error: / || / panicked at /) { lines = 5 }
+    lines-- > 0 { print "  " substr($0, 1, 400) }' "$LOG"
+}
+
 # summary: adds up the "test result:" lines of all test programs; a step that failed otherwise counts as one failure.
 summary() {
   local IFS=,
@@ -145,5 +153,6 @@ step "instructions per event" tests/instructions.sh
 step "tests" tests
 step "demonstration" demonstration
 say "summary"
+reasons
 summary
 [ "${#failed_steps[@]}" = 0 ]

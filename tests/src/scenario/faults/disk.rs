@@ -59,25 +59,38 @@ impl Drop for Mounted {
 /// and once there is room again it goes on where it was.
 pub fn full(stack: &dyn Stack) -> Result<()> {
     let mut trial = Trial::start(stack, "disk-full")?;
-    let directory = stack.state_directory(&trial.job.processor(0).name);
-    trial.kill(PROCESSOR, 0)?;
-    fs::remove_dir_all(&directory).with_context(|| format!("cannot clear {}", directory.display()))?;
-    let Some(mounted) = Mounted::on(&directory)? else {
-        eprintln!("*** SKIPPED: this user may not mount a file system ***");
-        return Ok(());
-    };
+    let mut disks = Vec::new();
+    for instance in 0..2 {
+        let Some(disk) = on_a_disk_of_its_own(&mut trial, instance)? else {
+            eprintln!("*** SKIPPED: this user may not mount a file system ***");
+            return Ok(());
+        };
+        disks.push(disk);
+    }
     for _ in 0..2 {
-        trial.up(PROCESSOR, 0)?;
-        trial.until_logged(PROCESSOR, 0, "partition running")?;
+        // Who reads from the input: its state grows with every row. That of movements does not, and writes for ever into the
+        // room it has already.
+        let (reader, _) = trial.reader_and_other()?;
         trial.progress(100)?;
-        let ballast = mounted.fill()?;
-        let (exit, log) = trial.ended(PROCESSOR, 0)?;
+        let ballast = disks.get(reader).context("a processor without a disk")?.fill()?;
+        let (exit, log) = trial.ended(PROCESSOR, reader)?;
         let said = exit.code == Some(REFUSED) && log.contains("STATE_DISK_FULL");
         ensure!(said, "ended with {exit}, not for a full disk:\n{}", super::super::tail(&log));
         trial.progress(100)?;
         fs::remove_file(ballast)?;
+        trial.up(PROCESSOR, reader)?;
     }
-    trial.up(PROCESSOR, 0)?;
     trial.progress(100)?;
     trial.finish()
+}
+
+/// Starts a processor again, with nothing, on a file system of its own; `None` as [`Mounted::on`].
+fn on_a_disk_of_its_own(trial: &mut Trial<'_>, instance: usize) -> Result<Option<Mounted>> {
+    let name = trial.job.processor(u32::try_from(instance)?).name;
+    let directory = trial.job.stack.state_directory(&name);
+    trial.kill(PROCESSOR, instance)?;
+    fs::remove_dir_all(&directory).with_context(|| format!("cannot clear {}", directory.display()))?;
+    let mounted = Mounted::on(&directory)?;
+    trial.up(PROCESSOR, instance)?;
+    Ok(mounted)
 }

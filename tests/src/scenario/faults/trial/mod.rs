@@ -6,7 +6,7 @@ use std::fmt::Display;
 use std::io::Write as _;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use tempfile::NamedTempFile;
 
 use super::super::workload::{Load, TopicWork, Work, Workload, sums};
@@ -135,7 +135,7 @@ impl<'a> Trial<'a> {
             self.tend()?;
             holds(self)
         });
-        came.with_context(|| self.logs())
+        self.with_logs(came)
     }
 
     /// Waits until a number has come to its goal; gives up only when it has stopped growing.
@@ -295,7 +295,7 @@ impl<'a> Trial<'a> {
         });
         let log = ending.log()?;
         let slot = self.slot(program, instance)?;
-        let exit = ended.with_context(|| tail(&log))?;
+        let exit = ended.map_err(|error| anyhow!("{error:#}\n{}", tail(&log)))?;
         let logged = log.get(slot.logged_before..).unwrap_or_default().to_owned();
         slot.logged_before = log.len();
         Ok((exit, logged))
@@ -390,6 +390,11 @@ impl<'a> Trial<'a> {
         let collector = collector(&self.job);
         collector.wait_settled(PATIENCE)?;
         Ok(report(&checker::check(&collector.collect(Some(self.live))?)))
+    }
+
+    /// An error with what the programs have logged lately. What went wrong comes first, the logs are long.
+    fn with_logs<T>(&self, came: Result<T>) -> Result<T> {
+        came.map_err(|error| anyhow!("{error:#}\n{}", self.logs()))
     }
 
     fn logs(&self) -> String {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::Trial;
 use crate::stack::{Program, wait_for, wait_until};
@@ -21,7 +21,7 @@ impl Trial<'_> {
             let log = self.log(program, instance)?;
             Ok(log.get(before..).is_some_and(|log| log.matches(words).count() >= times))
         });
-        came.with_context(|| self.logs())
+        self.with_logs(came)
     }
 
     /// Waits until a processor runs so many partitions of one step.
@@ -30,7 +30,7 @@ impl Trial<'_> {
             self.tend()?;
             Ok(self.runs(instance, stage)?.len() >= count)
         });
-        came.with_context(|| self.logs())
+        self.with_logs(came)
     }
 
     /// How often the processors or sinks that run have logged something, in all their runs.
@@ -52,7 +52,7 @@ impl Trial<'_> {
             }
             Ok(None)
         });
-        came.with_context(|| self.logs())
+        self.with_logs(came)
     }
 
     /// The partitions of one step (`source`, `movements`) that a processor runs at the moment, as its metrics tell: none while it
