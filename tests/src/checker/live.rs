@@ -49,6 +49,14 @@ impl LiveReader {
         self.shared.count.load(Ordering::Relaxed)
     }
 
+    /// Fails once reading has ended: what is waited for would never be counted.
+    pub fn check(&mut self) -> Result<()> {
+        match self.thread.take_if(|thread| thread.is_finished()) {
+            None => Ok(()),
+            Some(ended) => joined(ended),
+        }
+    }
+
     /// Reads on until the given last offset of each topic and partition was received, or no more comes in time, and
     /// returns what was received.
     pub fn finish(mut self, last: &BTreeMap<(String, i32), i64>) -> Result<Vec<LiveRead>> {
@@ -59,12 +67,14 @@ impl LiveReader {
             Ok(ended || last.iter().all(|((topic, partition), offset)| has(&received, topic, *partition, *offset)))
         });
         self.shared.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.join().map_err(|_| anyhow!("the live reader panicked"))??;
-        }
+        self.thread.take().map_or(Ok(()), joined)?;
         let received = std::mem::take(&mut *self.shared.lock());
         Ok(received.into_iter().map(|(topic, records)| LiveRead { topic, records }).collect())
     }
+}
+
+fn joined(thread: JoinHandle<Result<()>>) -> Result<()> {
+    thread.join().map_err(|_| anyhow!("the live reader panicked"))?
 }
 
 fn has(received: &BTreeMap<String, Vec<Record>>, topic: &str, partition: i32, offset: i64) -> bool {

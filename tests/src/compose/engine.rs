@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use crate::stack::wait_until;
+use crate::stack::{PATIENCE, wait_until};
 
 /// Set where a missing engine must fail the tests instead of skipping them.
 const REQUIRED: &str = "STACK_REQUIRE_COMPOSE";
@@ -134,6 +134,8 @@ impl Engine {
     /// Any command, with the environment the client needs.
     pub(super) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
+        // Compose 1 gives the engine a minute for each answer, which is a statement about the machine's speed.
+        command.env("COMPOSE_HTTP_TIMEOUT", PATIENCE.as_secs().to_string());
         if let Some(version) = &self.api_version {
             command.env("DOCKER_API_VERSION", version);
         }

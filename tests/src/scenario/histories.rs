@@ -102,8 +102,11 @@ pub fn recognised_after_offset_reset(stack: &dyn Stack, history: &str) -> Result
     let mut programs = start(&job, 1)?;
     job.wait_for(&expected, &mut programs)?;
     ensure!(job.deltas()?.len() == before, "records appeared on the deltas topic after a reset");
-    let log = programs.first().map(|program| program.log()).transpose()?.unwrap_or_default();
-    ensure!(log.contains("recognised"), "the log does not tell what was recognised:\n{}", super::tail(&log));
+    // What a container has logged comes to the log file by another process.
+    crate::stack::wait_until("the log to tell what was recognised", || {
+        let logs: Vec<String> = programs.iter().map(|program| program.log()).collect::<Result<_>>()?;
+        Ok(logs.iter().any(|log| log.contains("recognised")))
+    })?;
     end_cleanly(&mut programs)
 }
 

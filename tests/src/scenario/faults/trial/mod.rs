@@ -48,6 +48,8 @@ pub struct Trial<'a> {
 /// A program that is meant to exist, whether it runs at the moment or not.
 struct Slot {
     spec: ProgramSpec,
+    /// What runs, or ran last: `spec`, or with fail points.
+    last: ProgramSpec,
     running: Option<Box<dyn RunningProgram>>,
     restarts: usize,
     /// Bytes of its log that are of runs before the fail point.
@@ -170,9 +172,10 @@ impl<'a> Trial<'a> {
                 bail!("{} ended with {exit}:\n{}", running.name(), tail(&running.log()?));
             }
             slot.restarts += 1;
-            slot.running = Some(self.job.stack.run(&slot.spec)?);
+            // As it was: a fail point that has not come yet is still to come.
+            slot.running = Some(self.job.stack.run(&slot.last)?);
         }
-        Ok(())
+        self.live.check()
     }
 
     fn slot(&mut self, program: Program, instance: usize) -> Result<&mut Slot> {
@@ -274,8 +277,7 @@ impl<'a> Trial<'a> {
             running.kill()?;
             slot.logged_before = running.log()?.len();
         }
-        slot.running = Some(stack.run(&other(slot.spec.clone()))?);
-        Ok(())
+        slot.run(stack, other(slot.spec.clone()))
     }
 
     /// Waits until a fail point has killed its processor; it is down then.
@@ -304,11 +306,7 @@ impl<'a> Trial<'a> {
     /// Starts a program that is down.
     pub fn up(&mut self, program: Program, instance: usize) -> Result<()> {
         let stack = self.job.stack;
-        let slot = self.slot(program, instance)?;
-        if slot.running.is_none() {
-            slot.running = Some(stack.run(&slot.spec)?);
-        }
-        Ok(())
+        self.slot(program, instance)?.up(stack)
     }
 
     /// Adds a further processor.
@@ -347,9 +345,7 @@ impl<'a> Trial<'a> {
         let work = self.load.take().context("the load has ended before")?.finish()?;
         let (seed, rows) = (work.seed(), work.rows()?);
         for slot in &mut self.programs {
-            if slot.running.is_none() {
-                slot.running = Some(self.job.stack.run(&slot.spec)?);
-            }
+            slot.up(self.job.stack)?;
         }
         let sums = sums(&rows);
         let mut last = String::new();
@@ -410,7 +406,18 @@ impl Slot {
     fn start(stack: &dyn Stack, spec: ProgramSpec, configuration: &NamedTempFile) -> Result<Self> {
         let spec = spec.flag("--config", configuration.path().display());
         let running = Some(stack.run(&spec)?);
-        Ok(Self { spec, running, restarts: 0, logged_before: 0 })
+        Ok(Self { last: spec.clone(), spec, running, restarts: 0, logged_before: 0 })
+    }
+
+    /// Starts it as the job wants it, unless it runs.
+    fn up(&mut self, stack: &dyn Stack) -> Result<()> {
+        if self.running.is_none() { self.run(stack, self.spec.clone()) } else { Ok(()) }
+    }
+
+    fn run(&mut self, stack: &dyn Stack, spec: ProgramSpec) -> Result<()> {
+        self.running = Some(stack.run(&spec)?);
+        self.last = spec;
+        Ok(())
     }
 }
 
