@@ -1,12 +1,13 @@
 //! Ends, stops or hangs the process at a step of its loop that a test chooses; only with the feature `fail-points`.
 //!
 //! Owns the environment variable `FAIL_POINT`: `<name>:<kill|stop|hang>:<n>[:<after>]`, several separated by commas. It
-//! strikes at the n-th pass; with `<after>`, at the n-th pass since the place of that name was first passed. The places are
-//! in the engine, each named after the step that is just over. `kill` is SIGKILL, so that nothing is closed, flushed or
-//! told; `stop` is SIGSTOP, so that all threads sleep, until somebody sends SIGCONT; `hang` is a call that never returns.
+//! strikes at the n-th pass; with `<after>`, at the n-th pass since the place of that name was first passed. What follows a
+//! semicolon counts passes only once something before it has struck. The places are in the engine, each named after the
+//! step that is just over. `kill` is SIGKILL, so that nothing is closed, flushed or told; `stop` is SIGSTOP, so that all
+//! threads sleep, until somebody sends SIGCONT; `hang` is a call that never returns.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
@@ -24,10 +25,14 @@ enum Action {
 /// What is wrong with the variable.
 pub fn arm() -> Result<(), String> {
     let Ok(wanted) = std::env::var("FAIL_POINT") else { return Ok(()) };
-    wanted.split(',').try_for_each(arm_one)
+    let phases_over = Arc::new(AtomicUsize::new(0));
+    for (phase, points) in wanted.split(';').enumerate() {
+        points.split(',').try_for_each(|point| arm_one(point, phase, &phases_over))?;
+    }
+    Ok(())
 }
 
-fn arm_one(wanted: &str) -> Result<(), String> {
+fn arm_one(wanted: &str, phase: usize, phases_over: &Arc<AtomicUsize>) -> Result<(), String> {
     let parts: Vec<&str> = wanted.split(':').collect();
     let (name, action, pass, after) = match parts.as_slice() {
         [name, action, pass] => (*name, *action, *pass, None),
@@ -48,9 +53,12 @@ fn arm_one(wanted: &str) -> Result<(), String> {
         fail::cfg_callback(after, move || begun.store(true, Ordering::Relaxed))?;
     }
     let passes = AtomicU64::new(0);
+    let phases_over = Arc::clone(phases_over);
     fail::cfg_callback(name, move || {
-        if counts.load(Ordering::Relaxed) && passes.fetch_add(1, Ordering::Relaxed) + 1 == pass {
+        let counts = counts.load(Ordering::Relaxed) && phases_over.load(Ordering::Relaxed) >= phase;
+        if counts && passes.fetch_add(1, Ordering::Relaxed) + 1 == pass {
             eprintln!("{text}");
+            phases_over.fetch_max(phase + 1, Ordering::Relaxed);
             strike(action, &text);
         }
     })

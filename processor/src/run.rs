@@ -327,6 +327,7 @@ fn join_group(plan: &Plan, number: u16) -> Result<Option<StockWorker>, Coded> {
             transaction_timeout: crate::kafka::config::DEFAULT_TRANSACTION_TIMEOUT,
             static_membership: plan.settings.static_membership,
             properties: plan.properties.clone(),
+            shutdown: plan.shutdown.clone(),
         });
         let cluster = RegistryCluster::new(kafka, Wiring::DEFAULT.source, plan.schemas.clone());
         let limits = Limits {

@@ -101,7 +101,8 @@ impl Cluster for KafkaCluster {
     type Reader = KafkaReader;
 
     fn consumer(&mut self) -> Result<KafkaConsumer, Failure> {
-        KafkaConsumer::subscribe(&self.settings.consumer(), self.topics.clone(), self.patience())
+        let (config, shutdown) = (self.settings.consumer(), self.settings.shutdown.clone());
+        KafkaConsumer::subscribe(&config, self.topics.clone(), self.patience(), shutdown)
     }
 
     fn producer(&mut self, turn: usize) -> Result<KafkaProducer, Failure> {

@@ -12,10 +12,10 @@ use std::time::Duration;
 use processor_engine::Topology;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
-use service::Coded;
 use service::configuration::{
     CLIENT_GUARANTEES, CONSUMER_GUARANTEES, KafkaAccess, KafkaTables, PRODUCER_GUARANTEES, Properties,
 };
+use service::{Coded, Shutdown};
 
 /// How long a broker waits before it aborts a transaction that its producer neither commits nor aborts. An
 /// orphan blocks `read_committed` readers of the touched partitions for that long.
@@ -82,6 +82,8 @@ pub struct Settings {
     pub static_membership: bool,
     /// Properties passed through.
     pub properties: ClientProperties,
+    /// Asked for when the program has to end: nothing is waited for then that may take as long as a transaction.
+    pub shutdown: Shutdown,
 }
 
 impl Settings {
@@ -251,6 +253,7 @@ mod tests {
             transaction_timeout: DEFAULT_TRANSACTION_TIMEOUT,
             static_membership: false,
             properties: ClientProperties::default(),
+            shutdown: Shutdown::new(),
         }
     }
 

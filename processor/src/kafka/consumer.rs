@@ -14,6 +14,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
+use service::Shutdown;
 
 use super::context::Context;
 use super::errors::is_transient;
@@ -23,6 +24,10 @@ use super::topics::Topics;
 
 /// How long a seek or a look-up of log ends may take.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a look-up of stable offsets takes no notice of being told to stop, at first and at most: it is twice as long each
+/// time, because an answer of a slow broker that was not waited for has to be asked for again.
+const STABLE_FIRST: Duration = Duration::from_secs(1);
+const STABLE_LONGEST: Duration = Duration::from_secs(10);
 /// Pause between attempts.
 const BACKOFF: Duration = Duration::from_millis(5);
 /// librdkafka's `OFFSET_BEGINNING` and `OFFSET_END`.
@@ -41,18 +46,25 @@ pub struct KafkaConsumer {
     unanswered: Option<Rebalance>,
     /// How long open transactions may hold stable offsets back.
     patience: Duration,
+    /// When waiting for them is given up, because the program has to end.
+    shutdown: Shutdown,
 }
 
 impl KafkaConsumer {
     /// Builds the member and subscribes it to all inputs of the topology.
-    pub(super) fn subscribe(config: &ClientConfig, topics: Topics, patience: Duration) -> Result<Self, Failure> {
+    pub(super) fn subscribe(
+        config: &ClientConfig,
+        topics: Topics,
+        patience: Duration,
+        shutdown: Shutdown,
+    ) -> Result<Self, Failure> {
         let context = Context::new("consumer");
         let consumer: BaseConsumer<Context> =
             config.create_with_context(context.clone()).map_err(|error| super::not_created("consumer", &error))?;
         let inputs: Vec<&str> = topics.topology().stages.iter().map(|stage| topics.name(stage.input)).collect();
         consumer.subscribe(&inputs).map_err(|error| Failure::Rebuild(format!("subscribing: {error}")))?;
         let poller = Poller::new(consumer).ok_or_else(|| Failure::Rebuild("the consumer has no queue".into()))?;
-        Ok(Self { poller, context, topics, started: HashMap::new(), unanswered: None, patience })
+        Ok(Self { poller, context, topics, started: HashMap::new(), unanswered: None, patience, shutdown })
     }
 
     fn client(&self) -> Result<&BaseConsumer<Context>, Failure> {
@@ -260,8 +272,9 @@ impl GroupConsumer for KafkaConsumer {
             return Ok(Vec::new());
         }
         let deadline = Instant::now() + self.patience;
+        let mut longest = STABLE_FIRST;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(Instant::now()).min(longest);
             let code = match self.client()?.committed_offsets(self.topics.list(partitions), left) {
                 Ok(list) => {
                     let elements = ffi::elements(&list);
@@ -275,9 +288,10 @@ impl GroupConsumer for KafkaConsumer {
             if let Some(stop) = super::errors::refusal(code, "fetching committed offsets", "") {
                 return Err(stop);
             }
-            if !is_transient(code) || Instant::now() >= deadline {
+            if !is_transient(code) || Instant::now() >= deadline || self.shutdown.requested() {
                 return Err(Failure::Rebuild(format!("fetching committed offsets: {code}")));
             }
+            longest = (2 * longest).min(STABLE_LONGEST);
             std::thread::sleep(BACKOFF);
         }
     }

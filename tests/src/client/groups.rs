@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use rdkafka::admin::AdminOptions;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::KafkaResult;
+use rdkafka::groups::GroupInfo;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -75,9 +76,15 @@ impl Kafka {
 
     /// Whether a group has members at the moment.
     pub fn group_has_members(&self, group: &str) -> Result<bool> {
+        Ok(!self.group_members(group)?.is_empty())
+    }
+
+    /// Client ids of a group's members.
+    pub fn group_members(&self, group: &str) -> Result<Vec<String>> {
         let groups = self.consumer("looks-at-groups")?;
         let list = groups.fetch_group_list(Some(group), REQUEST_TIMEOUT)?;
-        Ok(list.groups().iter().any(|found| found.name() == group && !found.members().is_empty()))
+        let found = list.groups().iter().filter(|found| found.name() == group);
+        Ok(found.flat_map(GroupInfo::members).map(|member| member.client_id().to_owned()).collect())
     }
 
     /// Deletes a group with all its offsets. It must have no members.

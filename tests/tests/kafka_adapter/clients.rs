@@ -11,6 +11,7 @@ use processor_engine::cluster::{
     TransactionalProducer as _,
 };
 use processor_engine::{Failure, StageSpec, TopicIndex, TopicPartition, Topology};
+use service::Shutdown;
 use tests::client::{Kafka, NewTopic, OutgoingRecord, unique_name};
 use tests::native::shared_brokers;
 pub(crate) use tests::stack::PATIENCE;
@@ -66,6 +67,7 @@ impl Bench {
             transaction_timeout: DEFAULT_TRANSACTION_TIMEOUT,
             static_membership: false,
             properties: ClientProperties::default(),
+            shutdown: Shutdown::new(),
         }
     }
 

@@ -4,14 +4,16 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use processor::kafka::{GroupMetadata, KafkaConsumer};
+use anyhow::{Context as _, Result, ensure};
+use processor::kafka::{GroupMetadata, KafkaCluster, KafkaConsumer, KafkaProducer, Settings};
 use processor_engine::Failure;
 use processor_engine::cluster::{
     Cluster as _, CommittedOffset, GroupConsumer as _, Polled, TransactionalProducer as _,
 };
 
-use crate::clients::{Bench, CHANGELOG, INPUT, PATIENCE, at, code, commit_records, failure_of, offset, read, send};
+use crate::clients::{
+    Bench, CHANGELOG, INPUT, PATIENCE, assigned, at, code, commit_records, failure_of, offset, read, send,
+};
 
 #[test]
 fn a_partition_without_a_committed_offset_has_none() -> Result<()> {
@@ -31,16 +33,8 @@ fn a_partition_without_a_committed_offset_has_none() -> Result<()> {
 fn fetching_offsets_waits_for_an_open_transaction() -> Result<()> {
     let bench = Bench::new()?;
     let mut consumer = bench.member("a")?;
-    let mut producer = bench.cluster("a").producer(0)?;
-    let member = consumer.metadata()?.expect("a member");
-    producer.begin()?;
-    producer.send_offsets(&offset(5, "five"), &member)?;
-
-    let (send, answers) = mpsc::channel();
-    let fetching = thread::spawn(move || {
-        let _ = send.send(consumer.committed(&[at(INPUT, 0)]));
-        consumer
-    });
+    let mut producer = with_offsets_open(&mut bench.cluster("a"), &mut consumer)?;
+    let (answers, fetching) = fetch_offsets(consumer);
     // An unstable fetch would answer at once with "none"; how long it waits is not the point.
     ensure!(answers.recv_timeout(Duration::from_secs(2)).is_err(), "did not wait");
     producer.commit()?;
@@ -48,6 +42,47 @@ fn fetching_offsets_waits_for_an_open_transaction() -> Result<()> {
     ensure!(committed == [Some(CommittedOffset { offset: 5, metadata: "five".into() })], "{committed:?}");
     drop(fetching.join());
     Ok(())
+}
+
+#[test]
+fn fetching_offsets_waits_no_longer_for_an_open_transaction_when_told_to_stop() -> Result<()> {
+    let bench = Bench::new()?;
+    // Nothing but the test is to end the transaction.
+    let settings = Settings { transaction_timeout: Duration::from_secs(600), ..bench.settings("a") };
+    let mut cluster = KafkaCluster::new(settings.clone());
+    let mut consumer = cluster.consumer()?;
+    assigned(&mut consumer)?;
+    let mut producer = with_offsets_open(&mut cluster, &mut consumer)?;
+    let (answers, fetching) = fetch_offsets(consumer);
+    ensure!(answers.recv_timeout(Duration::from_secs(2)).is_err(), "did not wait");
+    settings.shutdown.request();
+    let given_up = answers.recv_timeout(PATIENCE)?;
+    ensure!(matches!(given_up, Err(Failure::Rebuild(_))), "{given_up:?}");
+    // The transaction is open still: it was not its end that ended the waiting.
+    producer.commit()?;
+    drop(fetching.join());
+    Ok(())
+}
+
+/// An open transaction that holds an offset of input partition 0.
+fn with_offsets_open(cluster: &mut KafkaCluster, consumer: &mut KafkaConsumer) -> Result<KafkaProducer> {
+    let mut producer = cluster.producer(0)?;
+    let member = consumer.metadata()?.context("no member")?;
+    producer.begin()?;
+    producer.send_offsets(&offset(5, "five"), &member)?;
+    Ok(producer)
+}
+
+type Fetched = Result<Vec<Option<CommittedOffset>>, Failure>;
+
+/// Fetches the offset of input partition 0 in a thread of its own, which gives the consumer back.
+fn fetch_offsets(mut consumer: KafkaConsumer) -> (mpsc::Receiver<Fetched>, thread::JoinHandle<KafkaConsumer>) {
+    let (send, answers) = mpsc::channel();
+    let fetching = thread::spawn(move || {
+        let _ = send.send(consumer.committed(&[at(INPUT, 0)]));
+        consumer
+    });
+    (answers, fetching)
 }
 
 #[test]

@@ -62,6 +62,10 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
     /// One at a time: checking a large state after a crash takes a while, and the group must be polled between.
     pub(super) fn take_assigned(&mut self) -> Result<(), Failure> {
         let Some(input) = self.untaken.last().copied() else { return Ok(()) };
+        if self.leaving.is_some() {
+            // For whoever comes next: to take it over may mean to wait for an orphaned transaction.
+            return Ok(());
+        }
         // Opening may outlast the transaction's timeout.
         if self.open.as_ref().is_some_and(|open| !open.is_empty()) {
             self.commit()?;

@@ -51,7 +51,7 @@ pub fn asleep_around_a_commit(stack: &dyn Stack) -> Result<()> {
         trial.up_with_fail_point(0, step, FailAction::Stop, pass)?;
         let asleep = format!("fail point {step}: {}", FailAction::Stop);
         trial.until_logged(Program::Processor, 0, &asleep)?;
-        trial.for_the_length_of(2 * SESSION_TIMEOUT)?;
+        trial.until_out_of_the_group(0)?;
         trial.progress(100)?;
         trial.running(Program::Processor, 0)?.resume()?;
         trial.progress(100)?;
@@ -70,15 +70,17 @@ pub fn killed_in_abort_rebuild_and_purge(stack: &dyn Stack) -> Result<()> {
     let (either, rebuild) =
         (["abort-acknowledged", "rebuild-initialised"].as_slice(), ["rebuild-initialised"].as_slice());
     for (asleep_at, asleep, killed_at) in [
-        ("commit-begun", 2 * SESSION_TIMEOUT, either),
-        ("commit-completed", 2 * SESSION_TIMEOUT, either),
-        ("commit-offsets-sent", longer_than_a_transaction, rebuild),
-        ("commit-flushed", longer_than_a_transaction, rebuild),
+        ("commit-begun", None, either),
+        ("commit-completed", None, either),
+        ("commit-offsets-sent", Some(longer_than_a_transaction), rebuild),
+        ("commit-flushed", Some(longer_than_a_transaction), rebuild),
     ] {
+        // Only after the sleep: a rebalance may well cause an abort before.
         let killed = killed_at.join(":kill:1,");
-        trial.up_with_fail_points(0, &format!("{asleep_at}:stop:15,{killed}:kill:1"))?;
+        trial.up_with_fail_points(0, &format!("{asleep_at}:stop:15;{killed}:kill:1"))?;
         trial.until_logged(PROCESSOR, 0, &format!("fail point {asleep_at}: stop"))?;
-        trial.for_the_length_of(asleep)?;
+        trial.until_out_of_the_group(0)?;
+        trial.for_the_length_of(asleep.unwrap_or_default())?;
         trial.running(PROCESSOR, 0)?.resume()?;
         trial.killed_by_fail_point(0, &killed_at.join(" or "))?;
         trial.progress(100)?;

@@ -32,7 +32,7 @@ pub fn a_zombie(stack: &dyn Stack) -> Result<()> {
     let mut trial = Trial::start(stack, "processor-zombie")?;
     for victim in 0..2 {
         trial.running(PROCESSOR, victim)?.pause()?;
-        trial.for_the_length_of(2 * SESSION_TIMEOUT)?;
+        trial.until_out_of_the_group(victim)?;
         trial.progress(100)?;
         trial.running(PROCESSOR, victim)?.resume()?;
         trial.recovers_from("processor asleep", Output::Topic);

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, ensure};
 
 use super::super::Job;
+use super::Trial;
 use super::network::both_through;
 use super::phases::{Control, controlled};
-use super::{SESSION_TIMEOUT, Trial};
 use crate::client::OutgoingRecord;
 use crate::proxy::{Api, Fate, Proxy, Request, Rule};
 use crate::scenario::workload::{PARTITIONS, Workload};
@@ -32,7 +32,7 @@ pub fn asleep_with_local_movements(stack: &dyn Stack) -> Result<()> {
         } else {
             trial.up(PROCESSOR, 1)?;
         }
-        trial.for_the_length_of(2 * SESSION_TIMEOUT)?;
+        trial.until_out_of_the_group(0)?;
         trial.progress(100)?;
         trial.running(PROCESSOR, 0)?.resume()?;
         trial.progress(100)?;
@@ -59,7 +59,7 @@ pub fn asleep_with_a_sweep_chunk(stack: &dyn Stack) -> Result<()> {
             workload.snapshot()
         })?;
         until_asleep(&mut trial, reader, step)?;
-        trial.for_the_length_of(2 * SESSION_TIMEOUT)?;
+        trial.until_out_of_the_group(reader)?;
         control.work();
         trial.progress(100)?;
         trial.running(PROCESSOR, reader)?.resume()?;
@@ -89,7 +89,7 @@ pub fn asleep_with_repartitioned_movements(stack: &dyn Stack, proxy: &Proxy) -> 
             Ok(proxy.held() > 0 && proxy.met() - met > proxy.held())
         })?;
         trial.running(PROCESSOR, reader)?.pause()?;
-        trial.for_the_length_of(2 * SESSION_TIMEOUT)?;
+        trial.until_out_of_the_group(reader)?;
         if until_taken_over {
             let all = usize::try_from(PARTITIONS)?;
             trial.until_runs(other, "source", all)?;

@@ -162,6 +162,17 @@ impl<'a> Trial<'a> {
         })
     }
 
+    /// Waits until a processor that is asleep has been put out of the group, and the group has gone on without it.
+    pub fn until_out_of_the_group(&mut self, instance: usize) -> Result<()> {
+        let group = self.job.application_id().to_owned();
+        let own = format!("{group}-{instance}-");
+        self.until(format!("processor {instance} to be put out of the group"), |trial| {
+            // The coordinator may just be another one.
+            let Ok(members) = trial.job.kafka.group_members(&group) else { return Ok(false) };
+            Ok(!members.iter().any(|member| member.starts_with(&own)))
+        })
+    }
+
     /// Restarts what ended in a way a restart is said to help; fails on any other end.
     fn tend(&mut self) -> Result<()> {
         ensure!(!self.load.as_ref().is_some_and(Load::has_failed), "the workload cannot be written any more");
