@@ -12,7 +12,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::kafka::{Kafka, REQUEST_TIMEOUT};
 use super::runtime::block_on;
-use crate::stack::wait_for;
+use crate::stack::{wait_for, wait_until};
 
 /// What a group has committed for a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +57,10 @@ impl Kafka {
         Ok(offsets)
     }
 
-    /// Moves a group's offsets for a topic, as `kafka-consumer-groups --reset-offsets` does. The group must have no members.
+    /// Moves a group's offsets for a topic, as `kafka-consumer-groups --reset-offsets` does, once the group has no members: what
+    /// was killed is a member until its session ends.
     pub fn reset_group_offsets(&self, group: &str, topic: &str, to: ResetTo) -> Result<()> {
+        wait_until(format!("group {group} to be empty"), || Ok(!self.group_has_members(group)?))?;
         let mut list = TopicPartitionList::new();
         for partition in self.partitions(topic)? {
             let (low, high) = self.watermarks(topic, partition)?;
@@ -71,7 +73,7 @@ impl Kafka {
         }
         let consumer = self.consumer(group)?;
         from_the_coordinator(group, || consumer.commit(&list, CommitMode::Sync))
-            .with_context(|| format!("cannot reset the offsets of group {group}; does it still have members?"))
+            .with_context(|| format!("cannot reset the offsets of group {group}"))
     }
 
     /// Whether a group has members at the moment.
@@ -99,7 +101,8 @@ impl Kafka {
     }
 }
 
-/// Asks again while the group's coordinator is being elected, loads its log, or has just moved to another broker.
+/// Asks again while the group's coordinator is being elected, loads its log, or has just moved to another broker; and while it
+/// does not answer, as long as an orphaned transaction holds an offset back (its timeout, and until the broker looks for such).
 fn from_the_coordinator<T>(group: &str, mut request: impl FnMut() -> KafkaResult<T>) -> Result<T> {
     wait_for(format!("the coordinator of group {group}"), || match request() {
         Ok(answer) => Ok(Some(answer)),
@@ -107,7 +110,9 @@ fn from_the_coordinator<T>(group: &str, mut request: impl FnMut() -> KafkaResult
             Some(
                 RDKafkaErrorCode::NotCoordinator
                 | RDKafkaErrorCode::CoordinatorNotAvailable
-                | RDKafkaErrorCode::CoordinatorLoadInProgress,
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::RequestTimedOut,
             ) => Ok(None),
             _ => Err(error.into()),
         },

@@ -122,7 +122,6 @@ pub fn recognised_after_offset_reset_under_load(stack: &dyn Stack, history: &str
     for program in &mut programs {
         program.kill()?;
     }
-    crate::stack::wait_until("the group to be empty", || Ok(!job.kafka.group_has_members(job.application_id())?))?;
     replay.write_next(records.records.len() / 4)?;
     job.kafka.reset_group_offsets(job.application_id(), &job.source_topic, ResetTo::Beginning)?;
     let mut programs = start(&job, 2)?;
