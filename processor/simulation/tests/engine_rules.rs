@@ -512,7 +512,7 @@ fn rule_7_no_schedule_overlaps_transactions_or_moves_the_offsets_of_two_producer
         }
         Ok(counts)
     };
-    let counts = run_seeds("rule 7", 0..300, case).unwrap_or_else(|violation| panic!("{violation}"));
+    let counts = run_seeds("rule 7", 0..2_000, case).unwrap_or_else(|violation| panic!("{violation}"));
     println!("{counts:?}, committed by turn {commits:?}");
     assert!(commits.iter().all(|commits| commits.load(Ordering::Relaxed) > 1_000), "{commits:?}");
     assert!(counts.rebuilt > 100 && counts.aborted > 100, "{counts:?}");

@@ -128,20 +128,24 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         }
         let inputs: Vec<TopicPartition> = kept.iter().filter_map(|kept| self.topology.input_of(*kept)).collect();
         let committed = self.consumer.committed(&inputs)?;
-        let mut overtaken = Vec::new();
+        let mut doubtful = Vec::new();
         for (partition, committed) in kept.iter().zip(committed) {
             let sequence = committed
                 .and_then(|committed| CommitMetadata::decode(&committed.metadata))
                 .map_or(0, |metadata| metadata.sequence);
             let Some(owned) = self.owned.get(partition) else { continue };
-            // A group offset set by hand carries no sequence number until it is refreshed.
-            let set_by_hand = owned.refresh_offset && sequence == 0;
-            if sequence != owned.mark.sequence && !set_by_hand {
-                self.observer.observe(&Event::Overtaken(*partition));
-                overtaken.push(*partition);
+            if sequence == owned.mark.sequence {
+                continue;
             }
+            // A group offset set by hand carries no sequence number until it is refreshed: it does not tell whether somebody
+            // else has moved on meanwhile, so the changelog is asked.
+            let set_by_hand = owned.refresh_offset && sequence == 0;
+            if !set_by_hand {
+                self.observer.observe(&Event::Overtaken(*partition));
+            }
+            doubtful.push(*partition);
         }
-        self.begin_restore(&overtaken)
+        self.begin_restore(&doubtful)
     }
 
     /// Only with rule 3 taken out: forgets a revoked partition inside the open transaction.
