@@ -117,7 +117,7 @@ impl WorkerTelemetry {
         tracing::warn!(
             stage = label.stage,
             partition = label.partition,
-            "another member moved this partition on; restoring it"
+            "another member may have moved this partition on; restoring it"
         );
     }
 }

@@ -74,7 +74,7 @@ pub enum Event<'a> {
         /// Why.
         reason: &'a str,
     },
-    /// A kept partition turned out to have been moved on by another member; it is restored again.
+    /// A kept partition was moved on by another member, or may have been (its offset was set by hand); it is restored again.
     Overtaken(StatePartition),
     /// Consumed records of a repartition topic were deleted.
     Purged {

@@ -3,7 +3,7 @@
 use crate::changes::Changes;
 use crate::cluster::CommittedOffset;
 use crate::failure::Failure;
-use crate::mark::{Mark, Progress};
+use crate::mark::{CommitMetadata, Mark, Progress};
 use crate::store::PartitionStore;
 
 /// What an owned partition is doing.
@@ -133,6 +133,15 @@ impl<P> Owned<P> {
         let Phase::Restoring(restoring) = &self.phase else { return None };
         let mark = restoring.mark.unwrap_or_default();
         Some(self.progress(mark, restoring.leader_epoch, restoring.position, now_ms))
+    }
+
+    /// Whether the group's offset is not that of the last transaction applied here.
+    ///
+    /// One set by hand carries no sequence number until it is refreshed: it does not tell whether somebody else has moved the
+    /// partition on meanwhile, so it counts as if somebody had.
+    pub(super) fn is_overtaken(&self, committed: Option<&CommittedOffset>) -> bool {
+        let metadata = committed.and_then(|committed| CommitMetadata::decode(&committed.metadata));
+        metadata.map_or(0, |metadata| metadata.sequence) != self.mark.sequence
     }
 
     pub(super) fn is_running(&self) -> bool {

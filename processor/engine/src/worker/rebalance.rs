@@ -6,11 +6,10 @@
 
 use super::Worker;
 use super::commit::escalate;
-use super::owned::Owned;
+use super::owned::{Owned, Phase};
 use crate::application::Application;
 use crate::cluster::{Cluster, GroupConsumer, LogReader, Rebalance};
 use crate::failure::Failure;
-use crate::mark::CommitMetadata;
 use crate::observer::{Event, Observer};
 use crate::store::StateStore;
 use crate::topology::{StatePartition, TopicPartition};
@@ -27,13 +26,12 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
                     self.settle()?;
                 }
                 let answered = self.consumer.assign(&inputs);
-                if self.leaving.is_some() {
-                    // They go back as they came, and a group being left may not even wait for the answer.
-                    return Ok(());
+                // While leaving they go back as they came, and a group being left may not even wait for the answer.
+                if self.leaving.is_none() {
+                    answered.map_err(|failure| member_lost(&failure))?;
+                    self.assigned = true;
+                    self.untaken.extend(inputs);
                 }
-                answered.map_err(|failure| member_lost(&failure))?;
-                self.assigned = true;
-                self.untaken.extend(inputs);
                 self.verify_kept()
             }
             Rebalance::Revoke(inputs) => {
@@ -107,45 +105,41 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
             self.observer.observe(&Event::Revoked { partition, lost });
         }
         let answered = self.consumer.unassign(inputs);
-        if self.leaving.is_some() {
-            return Ok(());
+        if self.leaving.is_none() {
+            answered.map_err(|failure| member_lost(&failure))?;
+            result?;
         }
-        answered.map_err(|failure| member_lost(&failure))?;
-        result?;
         self.verify_kept()
     }
 
     /// Engine rule 4. A partition whose committed sequence number is not ours was moved on by another
-    /// member while this one was out: its state is stale and is restored again.
+    /// member while this one was out: its state is stale and is restored again, and so is one whose replay began before
+    /// that. A member that leaves is no exception: until it has left, what it does with what it kept is committed.
     pub(super) fn verify_kept(&mut self) -> Result<(), Failure> {
         if !self.rules.rule4_reread_on_rebalance {
             return Ok(());
         }
-        let kept: Vec<StatePartition> =
-            self.owned.iter().filter(|(_, owned)| owned.is_running()).map(|(partition, _)| *partition).collect();
+        let kept: Vec<StatePartition> = self.owned.keys().copied().collect();
         if kept.is_empty() {
             return Ok(());
         }
         let inputs: Vec<TopicPartition> = kept.iter().filter_map(|kept| self.topology.input_of(*kept)).collect();
         let committed = self.consumer.committed(&inputs)?;
-        let mut doubtful = Vec::new();
+        let mut stale = Vec::new();
         for (partition, committed) in kept.iter().zip(committed) {
-            let sequence = committed
-                .and_then(|committed| CommitMetadata::decode(&committed.metadata))
-                .map_or(0, |metadata| metadata.sequence);
             let Some(owned) = self.owned.get(partition) else { continue };
-            if sequence == owned.mark.sequence {
-                continue;
-            }
-            // A group offset set by hand carries no sequence number until it is refreshed: it does not tell whether somebody
-            // else has moved on meanwhile, so the changelog is asked.
-            let set_by_hand = owned.refresh_offset && sequence == 0;
-            if !set_by_hand {
+            let is_stale = match &owned.phase {
+                Phase::Running => owned.is_overtaken(committed.as_ref()),
+                Phase::Restoring(restoring) => restoring.committed != committed,
+                // Is looked at from the beginning.
+                Phase::Doubted(_) => false,
+            };
+            if is_stale {
                 self.observer.observe(&Event::Overtaken(*partition));
+                stale.push(*partition);
             }
-            doubtful.push(*partition);
         }
-        self.begin_restore(&doubtful)
+        self.begin_restore(&stale)
     }
 
     /// Only with rule 3 taken out: forgets a revoked partition inside the open transaction.
