@@ -92,6 +92,11 @@ fn a_call_that_never_returns_ends_the_process_with_its_code_and_costs_no_change(
 }
 
 #[test]
+fn a_zombie_told_to_stop_before_it_wakes_adds_nothing() -> Result<()> {
+    processor::a_zombie_told_to_stop(shared()?)
+}
+
+#[test]
 fn a_zombie_with_local_movements_only_adds_nothing() -> Result<()> {
     zombie::asleep_with_local_movements(shared()?)
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::super::workload::PARTITIONS;
-use super::super::{Job, tail};
+use super::super::{Job, tail, wait_ended_cleanly};
 use super::recovery::Output;
 use super::trial::topic_work;
 use super::{SESSION_TIMEOUT, Trial, chaos};
@@ -36,6 +36,22 @@ pub fn a_zombie(stack: &dyn Stack) -> Result<()> {
         trial.progress(100)?;
         trial.running(PROCESSOR, victim)?.resume()?;
         trial.recovers_from("processor asleep", Output::Topic);
+        trial.progress(100)?;
+    }
+    trial.finish()
+}
+
+/// A zombie that is told to stop before it wakes: all it does is between its waking and its departure.
+pub fn a_zombie_told_to_stop(stack: &dyn Stack) -> Result<()> {
+    let mut trial = Trial::start(stack, "zombie-stop")?;
+    for victim in [0, 1, 0, 1] {
+        trial.running(PROCESSOR, victim)?.pause()?;
+        trial.until_out_of_the_group(victim)?;
+        trial.progress(100)?;
+        let mut asleep = trial.take_terminated(PROCESSOR, victim)?;
+        asleep.resume()?;
+        wait_ended_cleanly(asleep.as_mut())?;
+        trial.up(PROCESSOR, victim)?;
         trial.progress(100)?;
     }
     trial.finish()
