@@ -63,6 +63,8 @@ pub fn orders_connector_in(source: &HostPort, key: Format, value: Format, regist
                 (".apicurio.registry.auto-register", "true"),
                 (".apicurio.registry.find-latest", "true"),
                 (".apicurio.registry.as-confluent", "true"),
+                // By default what is known is asked for again after 30 s, and Connect's task ends if the registry is down then.
+                (".apicurio.registry.check-period-ms", "86400000"),
                 // In the payload: Confluent's wire format. Headers are Apicurio's own.
                 (".apicurio.registry.headers.enabled", "false"),
             ],
