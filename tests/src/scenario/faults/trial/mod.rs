@@ -22,6 +22,9 @@ use crate::stack::{
 /// a kill costs seconds; the least that brokers allow unless told otherwise.
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 
+/// How long a program is waited for before it is asked again.
+const ONE_ANSWER: Duration = Duration::from_secs(5);
+
 /// Sinks of every trial.
 pub(super) const SINKS: usize = 2;
 
@@ -265,9 +268,20 @@ impl<'a> Trial<'a> {
 
     /// SIGTERM, and a clean end; it stays down until [`Trial::up`].
     pub fn terminate(&mut self, program: Program, instance: usize) -> Result<()> {
+        self.until_it_hears_signals(program, instance)?;
         // Told once: a second signal ends a program at once.
         let mut running = self.take_terminated(program, instance)?;
         wait_ended_cleanly(running.as_mut())
+    }
+
+    /// A program that has only just been started dies of a SIGTERM as any other would: no harm is done, but it is no clean end.
+    /// It answers over HTTP once it hears signals.
+    fn until_it_hears_signals(&mut self, program: Program, instance: usize) -> Result<()> {
+        let url = format!("http://{}/live", self.running(program, instance)?.http_address());
+        self.until(format!("{program} {instance} to answer"), |_| {
+            let request = ureq::get(&url).config().timeout_global(Some(ONE_ANSWER)).http_status_as_error(false).build();
+            Ok(request.call().is_ok())
+        })
     }
 
     /// Runs a processor with a fail point from now on, in the place of the one that runs or is down.
