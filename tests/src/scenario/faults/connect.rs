@@ -86,6 +86,9 @@ pub fn snapshots_on_demand(stack: &dyn Stack) -> Result<()> {
         // Connect creates no topics here, and sends what it is told to there as well.
         job.kafka.create_topic(&NewTopic::new(format!("warehouse.{SIGNALS}"), 1))
     })?;
+    trial.until("rows enough for a snapshot of several chunks", |_| {
+        Ok(source.rows("SELECT FROM orders.transactions")?.len() >= 500)
+    })?;
     ask_for(&source, "incremental")?;
     until_snapshot_records(&mut trial, "incremental", 200)?;
     // Before: a short one may be over by the time that its records are counted.
