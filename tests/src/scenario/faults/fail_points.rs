@@ -1,5 +1,7 @@
 //! A processor that ends, or falls asleep, at each numbered step of its loop (docs/ARCHITECTURE.md, "One transaction").
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 
 use super::super::tail;
@@ -70,17 +72,17 @@ pub fn killed_in_abort_rebuild_and_purge(stack: &dyn Stack) -> Result<()> {
     let (either, rebuild) =
         (["abort-acknowledged", "rebuild-initialised"].as_slice(), ["rebuild-initialised"].as_slice());
     for (asleep_at, asleep, killed_at) in [
-        ("commit-begun", None, either),
-        ("commit-completed", None, either),
-        ("commit-offsets-sent", Some(longer_than_a_transaction), rebuild),
-        ("commit-flushed", Some(longer_than_a_transaction), rebuild),
+        ("commit-begun", Duration::ZERO, either),
+        ("commit-completed", Duration::ZERO, either),
+        ("commit-offsets-sent", longer_than_a_transaction, rebuild),
+        ("commit-flushed", longer_than_a_transaction, rebuild),
     ] {
         // Only after the sleep: a rebalance may well cause an abort before.
         let killed = killed_at.join(":kill:1,");
         trial.up_with_fail_points(0, &format!("{asleep_at}:stop:15;{killed}:kill:1"))?;
         trial.until_logged(PROCESSOR, 0, &format!("fail point {asleep_at}: stop"))?;
         trial.until_out_of_the_group(0)?;
-        trial.for_the_length_of(asleep.unwrap_or_default())?;
+        trial.for_the_length_of(asleep)?;
         trial.running(PROCESSOR, 0)?.resume()?;
         trial.killed_by_fail_point(0, &killed_at.join(" or "))?;
         trial.progress(100)?;
