@@ -156,6 +156,16 @@ impl<'a> Bench<'a> {
         })
     }
 
+    /// Waits until the sink has counted so many rows, and not one more. To be asked once the target shows what was
+    /// written: a batch is counted after its commit, which the target shows a moment earlier.
+    fn wait_rows_counted(&self, sink: &dyn RunningProgram, rows: u64) -> Result<()> {
+        let counted = || self.metric(sink, "sink_rows_total");
+        wait_until("the sink to count its rows", || Ok(counted()? >= rows))?;
+        let counted = counted()?;
+        ensure!(counted == rows, "{counted} rows instead of {rows}");
+        Ok(())
+    }
+
     fn metric(&self, sink: &dyn RunningProgram, name: &str) -> Result<u64> {
         let url = format!("http://{}/metrics", sink.http_address());
         let text = ureq::get(url).call()?.body_mut().read_to_string()?;
@@ -199,8 +209,7 @@ fn stock_deltas_arrive_the_group_sees_no_lag_and_a_restart_applies_nothing_twice
     let sink = bench.sink("sink")?;
     bench.write([7])?;
     bench.wait_equal(&*sink)?;
-    ensure!(bench.metric(&*sink, "sink_rows_total")? == 1);
-    Ok(())
+    bench.wait_rows_counted(&*sink, 1)
 }
 
 #[test]
@@ -279,7 +288,7 @@ fn the_groups_offsets_decide_nothing() -> Result<()> {
         bench.kafka.reset_group_offsets(&bench.group, &bench.topic(), to)?;
         sink = bench.sink("sink")?;
         bench.wait_equal(&*sink)?;
-        ensure!(bench.metric(&*sink, "sink_rows_total")? == 100, "{to:?}");
+        bench.wait_rows_counted(&*sink, 100).with_context(|| format!("{to:?}"))?;
     }
     Ok(())
 }
