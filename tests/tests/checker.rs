@@ -100,7 +100,7 @@ fn a_right_run_has_no_findings_and_one_record_slipped_in_is_found() -> Result<()
 
     // A transaction that nobody ends: the log is not settled, and the check names it.
     let producer: BaseProducer =
-        kafka.config().set("transactional.id", "left-open").set("transaction.timeout.ms", "60000").create()?;
+        kafka.config().set("transactional.id", "left-open").set("transaction.timeout.ms", "900000").create()?;
     producer.init_transactions(PATIENCE)?;
     producer.begin_transaction()?;
     producer

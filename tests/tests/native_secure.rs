@@ -9,7 +9,7 @@ use tests::native::{Login, RegistryLogin, SecureStack};
 use tests::scenario::every_form;
 use tests::scenario::formats::{AvroInput, avro_input};
 use tests::scenario::{Job, end_cleanly, tail};
-use tests::stack::{Program, ProgramSpec, RunningProgram, Stack as _, wait_until};
+use tests::stack::{Program, ProgramSpec, RunningProgram, Stack as _, wait_for, wait_until};
 
 const SHORT: &str = "crafted/incremental-then-straddling";
 
@@ -37,20 +37,35 @@ fn ensure_no_secret(program: &dyn RunningProgram) -> Result<()> {
 }
 
 fn ensure_no_secret_over_http(program: &dyn RunningProgram) -> Result<()> {
+    // One that is not ready says so with 503, and what it says then is looked at, too.
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     for path in ["metrics", "ready", "live", "startup"] {
         let url = format!("http://{}/{path}", program.http_address());
-        let text = ureq::get(&url).call()?.body_mut().read_to_string()?;
+        let answer = wait_for(format!("an answer of {url}"), || Ok(agent.get(&url).call().ok()));
+        let text = answer?.body_mut().read_to_string()?;
         // Some have nothing to say.
         stack()?.ensure_no_secret(&url, &format!("{path}: {text}"))?;
     }
     Ok(())
 }
 
+/// What a processor says that starts while the registry does not answer.
+const WITHOUT_REGISTRY: &str = "does not answer now: going on without it";
+
 /// Starts a program that must end by itself with this exit code, this code in its log, and these words.
 fn ensure_refused(spec: &ProgramSpec, exit_code: i32, code: &str, words: &[&str]) -> Result<()> {
-    let mut program = stack()?.run(spec)?;
-    let exit = program.wait_exit().with_context(|| tail(&program.log().unwrap_or_default()))?;
-    let log = program.log()?;
+    let mut before = 0;
+    let (program, exit, log) = loop {
+        let mut program = stack()?.run(spec)?;
+        let exit = program.wait_exit().with_context(|| tail(&program.log().unwrap_or_default()))?;
+        let all = program.log()?;
+        let log = all.get(before..).unwrap_or_default().to_owned();
+        before = all.len();
+        // A registry that does not answer in time refuses nobody: it is asked again by the next start.
+        if !log.contains(WITHOUT_REGISTRY) {
+            break (program, exit, log);
+        }
+    };
     ensure!(exit.code == Some(exit_code), "{} ended with {exit}:\n{}", program.name(), tail(&log));
     let line = log.lines().rfind(|line| line.contains(code));
     let line = line.with_context(|| format!("no {code} in the log of {}:\n{}", program.name(), tail(&log)))?;

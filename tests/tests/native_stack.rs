@@ -1,6 +1,7 @@
 //! The native stack itself: real brokers, Connect and databases, started and mistreated as scenarios do it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -129,13 +130,14 @@ fn killed_and_paused_servers_come_back_with_their_data() -> Result<()> {
     stack.wait_all_healthy()?;
     ensure!(kafka.read("kept", Isolation::ReadCommitted)?.len() == history.records.len());
 
-    let target = Sql::connect(&addresses.target_database_url.context("no target database")?)?;
-    target.execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)")?;
+    let target = addresses.target_database_url.context("no target database")?;
+    let connect = |within| Sql::connect_within(&target, Duration::from_secs(within));
+    connect(60)?.execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)")?;
     stack.kill(Component::TargetDatabase)?;
-    ensure!(target.execute("SELECT 1").is_err(), "a killed database answers");
+    ensure!(connect(1).is_err(), "a killed database answers");
     stack.start(Component::TargetDatabase)?;
     stack.wait_healthy(Component::TargetDatabase)?;
-    ensure!(target.rows("SELECT n FROM kept")? == [[Some("1".to_owned())]]);
+    ensure!(connect(60)?.rows("SELECT n FROM kept")? == [[Some("1".to_owned())]]);
 
     stack.kill(Component::Connect)?;
     stack.start(Component::Connect)?;

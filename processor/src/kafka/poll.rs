@@ -164,17 +164,17 @@ pub(super) fn confirm_missing(
     for name in suspects {
         loop {
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
-            let missing = match consumer.fetch_metadata(Some(&name), left) {
-                Ok(metadata) => metadata.topics().iter().any(|topic| {
+            let missing = consumer.fetch_metadata(Some(&name), left).map(|metadata| {
+                metadata.topics().iter().any(|topic| {
                     topic.name() == name && topic.error().is_some_and(|code| is_unknown_topic(code.into()))
-                }),
-                // Brokers that cannot be asked are an outage, not a missing topic.
-                Err(_) => false,
-            };
-            if !missing {
+                })
+            });
+            let over = Instant::now() >= deadline;
+            // Brokers that cannot be asked are an outage, not a missing topic; but they may answer in a moment.
+            if matches!(missing, Ok(false)) || (over && missing.is_err()) {
                 break;
             }
-            if Instant::now() >= deadline {
+            if over {
                 return Some(Failure::stop(
                     "TOPIC_MISSING",
                     format!("topic {name} does not exist: {}", error.text.trim()),

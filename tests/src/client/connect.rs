@@ -3,15 +3,11 @@
 //! Owns registration (always by idempotent PUT), state and offsets of connectors. Waiting for a state is done here,
 //! because Connect answers a registration long before the connector does anything.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 use ureq::Agent;
 
-use crate::stack::{HostPort, wait_until};
-
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::stack::{HostPort, PATIENCE, wait_until};
 
 /// The connector's configuration, exactly as `source-create.sh` registers it except for where the database is.
 pub fn orders_connector(source: &HostPort) -> Value {
@@ -109,7 +105,7 @@ pub struct Connect {
 impl Connect {
     /// `url` as in [`crate::stack::Addresses::connect_url`].
     pub fn new(url: &str) -> Self {
-        let configuration = Agent::config_builder().timeout_global(Some(REQUEST_TIMEOUT)).http_status_as_error(false);
+        let configuration = Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false);
         Self { agent: configuration.build().into(), url: url.trim_end_matches('/').to_owned() }
     }
 

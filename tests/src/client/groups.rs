@@ -2,17 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use rdkafka::admin::AdminOptions;
 use rdkafka::consumer::{CommitMode, Consumer as _};
-use rdkafka::error::KafkaResult;
 use rdkafka::groups::GroupInfo;
-use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::kafka::{Kafka, REQUEST_TIMEOUT};
+use super::kafka::{Kafka, REQUEST_TIMEOUT, answered};
 use super::runtime::block_on;
-use crate::stack::{wait_for, wait_until};
+use crate::stack::wait_until;
 
 /// What a group has committed for a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,9 +41,9 @@ impl Kafka {
         for partition in self.partitions(topic)? {
             list.add_partition(topic, partition);
         }
+        // It does not answer while an orphaned transaction holds an offset back: its timeout, and until the broker looks for such.
         let read = || consumer.committed_offsets(list.clone(), REQUEST_TIMEOUT);
-        let committed =
-            from_the_coordinator(group, read).with_context(|| format!("cannot read the offsets of group {group}"))?;
+        let committed = answered(format!("the offsets of group {group}"), read)?;
         let mut offsets = BTreeMap::new();
         for element in committed.elements() {
             element.error()?;
@@ -72,8 +70,7 @@ impl Kafka {
             list.add_partition_offset(topic, partition, Offset::Offset(offset))?;
         }
         let consumer = self.consumer(group)?;
-        from_the_coordinator(group, || consumer.commit(&list, CommitMode::Sync))
-            .with_context(|| format!("cannot reset the offsets of group {group}"))
+        answered(format!("the coordinator of group {group}"), || consumer.commit(&list, CommitMode::Sync))
     }
 
     /// Whether a group has members at the moment.
@@ -84,7 +81,7 @@ impl Kafka {
     /// Client ids of a group's members.
     pub fn group_members(&self, group: &str) -> Result<Vec<String>> {
         let groups = self.consumer("looks-at-groups")?;
-        let list = groups.fetch_group_list(Some(group), REQUEST_TIMEOUT)?;
+        let list = answered("groups", || groups.fetch_group_list(Some(group), REQUEST_TIMEOUT))?;
         let found = list.groups().iter().filter(|found| found.name() == group);
         Ok(found.flat_map(GroupInfo::members).map(|member| member.client_id().to_owned()).collect())
     }
@@ -99,22 +96,4 @@ impl Kafka {
         }
         Ok(())
     }
-}
-
-/// Asks again while the group's coordinator is being elected, loads its log, or has just moved to another broker; and while it
-/// does not answer, as long as an orphaned transaction holds an offset back (its timeout, and until the broker looks for such).
-fn from_the_coordinator<T>(group: &str, mut request: impl FnMut() -> KafkaResult<T>) -> Result<T> {
-    wait_for(format!("the coordinator of group {group}"), || match request() {
-        Ok(answer) => Ok(Some(answer)),
-        Err(error) => match error.rdkafka_error_code() {
-            Some(
-                RDKafkaErrorCode::NotCoordinator
-                | RDKafkaErrorCode::CoordinatorNotAvailable
-                | RDKafkaErrorCode::CoordinatorLoadInProgress
-                | RDKafkaErrorCode::OperationTimedOut
-                | RDKafkaErrorCode::RequestTimedOut,
-            ) => Ok(None),
-            _ => Err(error.into()),
-        },
-    })
 }

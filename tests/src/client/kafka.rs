@@ -1,21 +1,21 @@
 //! The entry point to a cluster; what can be done with it is in the sibling modules, one responsibility each.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaResult;
+use rdkafka::metadata::Metadata;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::records::is_passing;
-use crate::stack::{wait_for, wait_for_within};
+use crate::stack::wait_for;
 
 /// How long one request to the cluster may take before it counts as failed. Generous: brokers may just be electing.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long brokers may take to tell each other of a topic.
-const TOPIC_KNOWN_WITHIN: Duration = Duration::from_secs(60);
 
 /// A Kafka cluster by its bootstrap servers.
 #[derive(Debug, Clone)]
@@ -110,21 +110,17 @@ impl Kafka {
     }
 
     fn ends(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<(i64, i64)> {
-        let what = format!("the watermarks of {topic} [{partition}]");
-        wait_for(&what, || match consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT) {
-            Ok(watermarks) => Ok(Some(watermarks)),
-            // A leader that was just elected, or is not yet.
-            Err(error) if is_passing(&error) => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("cannot read {what}")),
+        answered(format!("the watermarks of {topic} [{partition}]"), || {
+            consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
         })
     }
 
-    /// The topic's partitions in order; fails when the topic does not exist.
+    /// The topic's partitions in order, once brokers know the topic.
     pub fn partitions(&self, topic: &str) -> Result<Vec<i32>> {
         let consumer: BaseConsumer = self.config().create()?;
         // A topic that one broker has told of, another one may not have heard of yet.
-        wait_for_within(format!("topic {topic}"), TOPIC_KNOWN_WITHIN, || {
-            let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
+        wait_for(format!("topic {topic}"), || {
+            let metadata = metadata_of(&consumer, Some(topic))?;
             let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
             let Some(found) = found else { return Ok(None) };
             let mut partitions: Vec<i32> =
@@ -132,8 +128,21 @@ impl Kafka {
             partitions.sort_unstable();
             Ok(Some(partitions))
         })
-        .with_context(|| format!("there is no topic {topic}"))
     }
+}
+
+/// What brokers answer: asked again while none does, because leaders are being elected or the machine is busy.
+pub(super) fn answered<T>(what: impl fmt::Display, mut request: impl FnMut() -> KafkaResult<T>) -> Result<T> {
+    wait_for(&what, || match request() {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if is_passing(&error) => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("no answer about {what}")),
+    })
+}
+
+/// What brokers tell of a topic, or of all.
+pub(super) fn metadata_of(consumer: &BaseConsumer, topic: Option<&str>) -> Result<Metadata> {
+    answered("metadata", || consumer.fetch_metadata(topic, REQUEST_TIMEOUT))
 }
 
 /// `<prefix>-<something no other test of this or another process uses>`, for topics and groups on a shared cluster.

@@ -13,9 +13,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::kafka::{Kafka, REQUEST_TIMEOUT};
-
-/// How long a read may go without any progress.
-const READ_STALLED_AFTER: Duration = Duration::from_secs(60);
+use crate::stack::PATIENCE;
 
 /// What a reader is shown of transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,8 +127,8 @@ impl Kafka {
                 }
                 Some(Err(error)) if is_passing(&error) => {}
                 Some(Err(error)) => return Err(error).with_context(|| format!("cannot read {topic}")),
-                None if progress.elapsed() > READ_STALLED_AFTER => {
-                    bail!("reading {topic} made no progress for {READ_STALLED_AFTER:?} in partitions {unfinished:?}");
+                None if progress.elapsed() > PATIENCE => {
+                    bail!("reading {topic} made no progress for {PATIENCE:?} in partitions {unfinished:?}");
                 }
                 None => continue,
             }
@@ -215,7 +213,7 @@ fn enqueue(producer: &ThreadedProducer<Reports>, topic: &str, record: &OutgoingR
     }
 }
 
-/// Errors a reader meets while brokers come and go, and that librdkafka gets over by itself.
+/// Errors that pass while brokers come and go, or are busy: a reader goes on, a request is repeated.
 pub(crate) fn is_passing(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
@@ -223,6 +221,10 @@ pub(crate) fn is_passing(error: &KafkaError) -> bool {
             RDKafkaErrorCode::BrokerTransportFailure
                 | RDKafkaErrorCode::AllBrokersDown
                 | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::RequestTimedOut
+                | RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
                 | RDKafkaErrorCode::NotLeaderForPartition
                 | RDKafkaErrorCode::LeaderNotAvailable
                 | RDKafkaErrorCode::UnknownTopicOrPartition

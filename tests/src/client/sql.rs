@@ -13,7 +13,8 @@ use sqlx::{Column as _, Row as _, ValueRef as _};
 use super::quantity::units;
 use super::runtime::block_on;
 
-const ACQUIRE_WITHIN: Duration = Duration::from_secs(5);
+/// How long it may take to have a connection; while the server refuses any, it is tried again.
+const ACQUIRE_WITHIN: Duration = Duration::from_secs(60);
 
 /// Connections to one database. Reconnects by itself after the server was down.
 #[derive(Debug, Clone)]
@@ -22,11 +23,15 @@ pub struct Sql {
 }
 
 impl Sql {
-    /// Connects; fails when the database does not accept a query now.
+    /// Connects; fails when the database does not accept a query within a minute.
     pub fn connect(url: &str) -> Result<Self> {
-        let pool = block_on(async {
-            PgPoolOptions::new().max_connections(4).acquire_timeout(ACQUIRE_WITHIN).connect(url).await
-        })??;
+        Self::connect_within(url, ACQUIRE_WITHIN)
+    }
+
+    /// Connects; fails when the database does not accept a query within `time`, now or later.
+    pub fn connect_within(url: &str, time: Duration) -> Result<Self> {
+        let pool =
+            block_on(async { PgPoolOptions::new().max_connections(4).acquire_timeout(time).connect(url).await })??;
         Ok(Self { pool })
     }
 

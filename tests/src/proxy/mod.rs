@@ -25,10 +25,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use crate::stack::PATIENCE;
 pub use wire::{Api, Request};
-
-/// How long a broker may take to answer a request that is delivered late.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Where a broker's proxied listener is, and where it says that it is.
 #[derive(Debug, Clone, Copy)]
@@ -232,7 +230,7 @@ impl Shared {
         let held = std::mem::take(&mut self.lock().held);
         for held in held {
             let mut upstream = TcpStream::connect(held.upstream)?;
-            upstream.set_read_timeout(Some(ANSWERED_WITHIN))?;
+            upstream.set_read_timeout(Some(PATIENCE))?;
             upstream.write_all(&held.frame)?;
             let answer = wire::read_frame(&mut upstream)?.context("a broker closed instead of answering")?;
             self.lock().late.push(Late { api: held.api, error: wire::error_of(held.api, &answer) });

@@ -20,6 +20,11 @@ pub fn two_processes_of_one_instance_do_not_fence_each_other_for_ever(stack: &dy
         .flag("--application-id", job.application_id())
         .flag("--instance", 0);
     let mut second = stack.run(&twin)?;
+    // Neither may have everything done in one transaction before the other has come.
+    wait_until("both to be members", || {
+        let is_over = first.exit()?.is_some() || second.exit()?.is_some();
+        Ok(is_over || job.kafka.group_members(job.application_id())?.len() > 1)
+    })?;
     let records = History::load(history)?;
     let mut replay = Replay::new(&job.kafka, &job.source_topic, &records)?;
     let mut ended = None;

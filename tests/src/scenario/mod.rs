@@ -56,13 +56,8 @@ struct OwnTopics {
 
 impl Drop for OwnTopics {
     fn drop(&mut self) {
-        let is_own = |topic: &String| self.names.iter().any(|name| has_prefix(topic, name));
-        let of_kafka = self.kafka.topics().unwrap_or_default();
-        let own: Vec<&str> = of_kafka.iter().filter(|topic| is_own(topic)).map(String::as_str).collect();
-        if !own.is_empty() {
-            // What stays behind costs time and nothing else.
-            let _ = self.kafka.delete_topics(&own);
-        }
+        // What stays behind, as when brokers are down, costs time and nothing else.
+        let _ = self.kafka.tidy_topics(|topic| self.names.iter().any(|name| has_prefix(topic, name)));
     }
 }
 

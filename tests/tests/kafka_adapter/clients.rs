@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use processor::kafka::config::DEFAULT_TRANSACTION_TIMEOUT;
 use processor::kafka::{ClientProperties, KafkaCluster, KafkaConsumer, KafkaProducer, Settings};
 use processor_engine::cluster::{
     Cluster as _, Delivered, GroupConsumer as _, NewRecord, OffsetToCommit, Polled, Rebalance,
@@ -15,7 +14,7 @@ use service::Shutdown;
 use tests::client::{Kafka, NewTopic, OutgoingRecord, unique_name};
 use tests::native::shared_brokers;
 pub(crate) use tests::stack::PATIENCE;
-use tests::stack::{Stack as _, Viewpoint};
+use tests::stack::{Stack as _, Viewpoint, wait_until};
 
 /// The input topic of [`Bench`]'s topology.
 pub(crate) const INPUT: TopicIndex = TopicIndex(0);
@@ -56,7 +55,8 @@ impl Bench {
         KafkaCluster::new(self.settings(instance))
     }
 
-    /// What one worker's clients are told.
+    /// What one worker's clients are told. On a busy machine everything may take long: no transaction, session or request
+    /// ends by itself while a test runs.
     pub(crate) fn settings(&self, instance: &str) -> Settings {
         Settings {
             bootstrap_servers: self.kafka.bootstrap_servers().to_owned(),
@@ -64,9 +64,9 @@ impl Bench {
             instance: instance.to_owned(),
             worker: 0,
             topology: Arc::clone(&self.topology),
-            transaction_timeout: DEFAULT_TRANSACTION_TIMEOUT,
+            transaction_timeout: PATIENCE,
             static_membership: false,
-            properties: ClientProperties::default(),
+            properties: patient(),
             shutdown: Shutdown::new(),
         }
     }
@@ -94,6 +94,28 @@ impl Bench {
         self.kafka.write(self.name(at.topic), &outgoing.collect::<Vec<_>>())?;
         Ok(())
     }
+
+    /// Waits until readers see everything below `offset`: the markers of a transaction follow the acknowledgement of its end.
+    pub(crate) fn until_stable(&self, at: TopicPartition, offset: i64) -> Result<()> {
+        wait_until("the markers of a transaction", || {
+            Ok(self.kafka.last_stable_offset(self.name(at.topic), at.partition)? >= offset)
+        })
+    }
+
+    /// Waits until the group has no members: a farewell that is not answered within 5 s is librdkafka's last.
+    pub(crate) fn until_nobody_is_left(&self) -> Result<()> {
+        wait_until("the group to be empty", || Ok(!self.kafka.group_has_members(&self.application)?))
+    }
+}
+
+/// Properties that let nothing end by itself.
+fn patient() -> ClientProperties {
+    let mut properties = ClientProperties::default();
+    properties.consumer.insert("session.timeout.ms".into(), "60000".into());
+    properties.producer.insert("socket.timeout.ms".into(), "300000".into());
+    // Closing an idle connection counts as a broken one, and a transaction that ends meanwhile is the producer's last.
+    properties.producer.insert("connections.max.idle.ms".into(), "0".into());
+    properties
 }
 
 pub(crate) fn at(topic: TopicIndex, partition: i32) -> TopicPartition {

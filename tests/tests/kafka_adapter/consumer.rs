@@ -47,8 +47,7 @@ fn fetching_offsets_waits_for_an_open_transaction() -> Result<()> {
 #[test]
 fn fetching_offsets_waits_no_longer_for_an_open_transaction_when_told_to_stop() -> Result<()> {
     let bench = Bench::new()?;
-    // Nothing but the test is to end the transaction.
-    let settings = Settings { transaction_timeout: Duration::from_secs(600), ..bench.settings("a") };
+    let settings = bench.settings("a");
     let mut cluster = KafkaCluster::new(settings.clone());
     let mut consumer = cluster.consumer()?;
     assigned(&mut consumer)?;
@@ -103,6 +102,7 @@ fn offsets_of_an_evicted_member_are_refused() -> Result<()> {
     // The member leaves while a transaction is open: what it knew of itself is worth nothing any more.
     producer.begin()?;
     drop(consumer);
+    bench.until_nobody_is_left()?;
     let refused = producer.send_offsets(&offset(5, ""), &member);
     ensure!(matches!(refused, Err(Failure::Membership(_))), "{refused:?}");
     producer.abort()?;
@@ -112,7 +112,9 @@ fn offsets_of_an_evicted_member_are_refused() -> Result<()> {
 #[test]
 fn a_consumer_that_is_no_member_has_no_identity() -> Result<()> {
     let bench = Bench::new()?;
-    let mut consumer = bench.cluster("a").consumer()?;
+    // Nowhere to join: librdkafka does so by itself, in threads of its own.
+    let nowhere = Settings { bootstrap_servers: "127.0.0.1:1".into(), ..bench.settings("a") };
+    let mut consumer = KafkaCluster::new(nowhere).consumer()?;
     ensure!(consumer.metadata()?.is_none(), "before joining");
     Ok(())
 }
@@ -177,6 +179,7 @@ fn the_end_of_an_input_is_reported_behind_control_records() -> Result<()> {
     let input = at(INPUT, 0);
     let mut cluster = bench.cluster("a");
     commit_records(&mut cluster.producer(0)?, input, &["a", "b"])?;
+    bench.until_stable(input, 3)?;
     let mut consumer = bench.member("a")?;
     consumer.start(input, 0, None)?;
     let deadline = Instant::now() + PATIENCE;
@@ -272,7 +275,9 @@ fn a_deleted_input_topic_stops_with_a_code() -> Result<()> {
     let mut consumer = bench.member("a")?;
     consumer.start(at(INPUT, 0), 0, None)?;
     bench.kafka.delete_topics(&[bench.name(INPUT)])?;
+    let deadline = Instant::now() + PATIENCE;
     let failure = loop {
+        ensure!(Instant::now() < deadline, "not missed within {PATIENCE:?}");
         match consumer.poll(Duration::from_millis(100), &mut |_| ()) {
             Err(failure) => break failure,
             Ok(Polled::Rebalance(rebalance)) => {
@@ -296,7 +301,7 @@ fn ends(consumer: KafkaConsumer) -> Result<()> {
         drop(consumer);
         let _ = done.send(());
     });
-    ended.recv_timeout(Duration::from_secs(30))?;
+    ended.recv_timeout(PATIENCE)?;
     Ok(())
 }
 

@@ -43,6 +43,7 @@ fn aborted_records_are_not_read_and_the_end_lies_behind_all_markers() -> Result<
     producer.flush()?;
     producer.abort()?;
     commit_records(&mut producer, log, &["a", "b"])?;
+    bench.until_stable(log, 7)?;
 
     let mut reader = cluster.reader()?;
     reader.add(log, 0)?;

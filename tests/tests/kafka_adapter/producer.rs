@@ -1,5 +1,7 @@
 //! Transactions: delivery reports, fencing by transactional id, group offsets of two producers in turn.
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -7,7 +9,7 @@ use processor_engine::cluster::{Cluster as _, Delivered, GroupConsumer as _, New
 use processor_engine::{Failure, TopicPartition};
 use tests::client::Isolation;
 
-use crate::clients::{Bench, CHANGELOG, INPUT, at, commit_records, offset, send};
+use crate::clients::{Bench, CHANGELOG, INPUT, PATIENCE, at, commit_records, offset, send};
 
 #[test]
 fn delivery_offsets_are_those_of_this_transaction_only() -> Result<()> {
@@ -44,6 +46,7 @@ fn keys_values_tombstones_and_headers_arrive_byte_for_byte() -> Result<()> {
     producer.send(&NewRecord { target, key: Some(b"\xfe"), value: None, headers })?;
     producer.send(&NewRecord { target, key: None, value: Some(b""), headers: &[] })?;
     producer.commit()?;
+    bench.until_stable(target, 3)?;
 
     let records = bench.kafka.read(bench.name(CHANGELOG), Isolation::ReadCommitted)?;
     let [tombstone, empty] = records.as_slice() else { anyhow::bail!("{records:?}") };
@@ -68,6 +71,7 @@ fn a_second_initialisation_fences_the_first_and_aborts_what_it_left_open() -> Re
     let refused = first.commit();
     ensure!(matches!(refused, Err(Failure::Fenced(_))), "{refused:?}");
     commit_records(&mut second, target, &["of the owner"])?;
+    bench.until_stable(target, 4)?;
     let records = bench.kafka.read(bench.name(CHANGELOG), Isolation::ReadCommitted)?;
     let values: Vec<_> = records.iter().map(|record| record.value.as_deref()).collect();
     ensure!(values == [Some(b"of the owner".as_slice())], "{values:?}");
@@ -158,12 +162,12 @@ fn dropping_a_producer_in_mid_transaction_ends() -> Result<()> {
     let mut producer = bench.cluster("a").producer(0)?;
     producer.begin()?;
     send(&mut producer, at(CHANGELOG, 0), "left open")?;
-    let (done, ended) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
+    let (done, ended) = mpsc::channel();
+    thread::spawn(move || {
         drop(producer);
         let _ = done.send(());
     });
-    ended.recv_timeout(Duration::from_secs(30))?;
+    ended.recv_timeout(PATIENCE)?;
     Ok(())
 }
 

@@ -1,14 +1,13 @@
 //! Topics at start, on real brokers.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use processor::kafka::admin::{Provided, Provision, provide};
 use processor_engine::Failure;
 use tests::client::{Kafka, NewTopic, unique_name};
 use tests::native::shared_brokers;
-use tests::stack::{Stack as _, Viewpoint};
+use tests::stack::{PATIENCE, Stack as _, Viewpoint};
 
 use crate::clients::code;
 
@@ -24,7 +23,7 @@ fn provision(kafka: &Kafka, prefix: &str) -> Provision {
         prefix: prefix.to_owned(),
         movements_partitions: Some(2),
         replication_factor: None,
-        patience: Duration::from_secs(30),
+        patience: PATIENCE,
     }
 }
 

@@ -21,7 +21,7 @@ use crate::cooperation::Member;
 /// Instance of every producer; its transactional ids differ in the turn.
 const INSTANCE: &str = "script";
 /// How long a transaction of a script may last that is to time out.
-const SHORT_TRANSACTION: Duration = Duration::from_secs(2);
+const SHORT_TRANSACTION: Duration = Duration::from_secs(20);
 
 /// Three brokers.
 pub(super) struct Brokers<'a> {
@@ -85,8 +85,8 @@ impl<'a> Brokers<'a> {
         let mut settings = bench.settings(INSTANCE);
         if expires {
             settings.transaction_timeout = SHORT_TRANSACTION;
-            // No request may outlast the transaction.
-            settings.properties.producer.insert("socket.timeout.ms".into(), "1000".into());
+            // librdkafka wants no request to outlast the transaction.
+            settings.properties.producer.insert("socket.timeout.ms".into(), "10000".into());
         }
         let cluster = KafkaCluster::new(settings);
         let (producers, members, former) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
@@ -226,6 +226,9 @@ impl Executor for Brokers<'_> {
                 self.note_former()?;
                 // Closing leaves the group.
                 self.members.remove(&number).context("no such member")?;
+                if self.members.is_empty() {
+                    self.bench.until_nobody_is_left()?;
+                }
                 self.come_to_rest()?;
             }
             Action::DeleteTo(partition, offset) => {
