@@ -177,6 +177,12 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn brokers_that_die_do_not_crash_a_program_linked_as_this_one_is() {
+        assert!(service_kafka::leader_discovery::is_mended());
+    }
+
+    #[test]
     fn the_documented_command_lines_are_understood() {
         let run = "sink run --bootstrap-servers localhost:29092 --topic-prefix warehouse.stock --group-id stock-sink \
                    --database-url postgres://postgres:postgres@localhost/remains --http 0.0.0.0:8080 --transaction-log";

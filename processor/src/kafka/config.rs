@@ -258,6 +258,12 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn brokers_that_die_do_not_crash_a_program_linked_as_this_one_is() {
+        assert!(service_kafka::leader_discovery::is_mended());
+    }
+
+    #[test]
     fn transactional_ids_name_application_instance_worker_and_turn() {
         assert_eq!(settings().transactional_id(1), "stock-a-3-1");
     }

@@ -5,6 +5,9 @@
 //! call times out for ever. So the brokers are asked for anything at all first, by a client that listens for the
 //! reason ([`reach`]). Never decides how to go on after the start; shows no value of any property.
 
+#[cfg(target_os = "linux")]
+pub mod leader_discovery;
+
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,6 +41,10 @@ pub enum Reached {
 /// `KAFKA_NOT_AUTHENTICATED`, `KAFKA_TLS`, `KAFKA_NOT_AUTHORIZED`: they are there and waiting does not help.
 /// `KAFKA_SETTING_REFUSED`: librdkafka refuses a property.
 pub fn reach(config: &ClientConfig, topics: &[&str], patience: Duration) -> Result<Reached, Coded> {
+    #[cfg(target_os = "linux")]
+    if !leader_discovery::is_mended() {
+        tracing::warn!("linked without the mend of librdkafka#5280: this program may crash when brokers do");
+    }
     let mut config = config.clone();
     // A member of no group: it only asks.
     for unused in ["group.id", "group.instance.id", "statistics.interval.ms"] {

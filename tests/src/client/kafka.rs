@@ -153,3 +153,11 @@ pub fn unique_name(prefix: &str) -> String {
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
     format!("{prefix}-{:x}-{process:x}-{count}", since_1970.as_millis())
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    #[test]
+    fn brokers_that_die_do_not_crash_a_program_linked_as_this_one_is() {
+        assert!(service_kafka::leader_discovery::is_mended());
+    }
+}

@@ -4,6 +4,9 @@
 //! Everything blocks (see [`crate::stack`]) and works with addresses only, so it is the same on every backend. Nothing
 //! here knows how a server was started.
 
+// What kills brokers must survive that itself: see `service_kafka::leader_discovery`.
+use service_kafka as _;
+
 mod check;
 mod connect;
 mod groups;
