@@ -286,7 +286,8 @@ fn connect_killed_after_an_offset_flush_goes_on_without_a_snapshot() -> Result<(
 
 #[test]
 fn a_connector_deleted_and_created_again_costs_no_change() -> Result<()> {
-    connect::deleted_and_created_again(&NativeOptions::with_one_broker().start()?)
+    let flushes = std::time::Duration::from_secs(2);
+    connect::deleted_and_created_again(&NativeOptions::with_one_broker().offset_flush_interval(flushes).start()?)
 }
 
 #[test]

@@ -19,6 +19,7 @@ use service::Shutdown;
 use super::context::Context;
 use super::errors::is_transient;
 use super::ffi::{self, ConsumerError, GroupMetadata, Kind, Poller};
+use super::held_back;
 use super::poll::{self, Trouble};
 use super::topics::Topics;
 
@@ -44,6 +45,8 @@ pub struct KafkaConsumer {
     started: HashMap<TopicPartition, i64>,
     /// A rebalance that was handed out and not answered yet; closing must answer it or it never ends.
     unanswered: Option<Rebalance>,
+    /// What its client is told.
+    config: ClientConfig,
     /// How long open transactions may hold stable offsets back.
     patience: Duration,
     /// When waiting for them is given up, because the program has to end.
@@ -64,7 +67,8 @@ impl KafkaConsumer {
         let inputs: Vec<&str> = topics.topology().stages.iter().map(|stage| topics.name(stage.input)).collect();
         consumer.subscribe(&inputs).map_err(|error| Failure::Rebuild(format!("subscribing: {error}")))?;
         let poller = Poller::new(consumer).ok_or_else(|| Failure::Rebuild("the consumer has no queue".into()))?;
-        Ok(Self { poller, context, topics, started: HashMap::new(), unanswered: None, patience, shutdown })
+        let (config, started) = (config.clone(), HashMap::new());
+        Ok(Self { poller, context, topics, started, unanswered: None, config, patience, shutdown })
     }
 
     fn client(&self) -> Result<&BaseConsumer<Context>, Failure> {
@@ -288,7 +292,11 @@ impl GroupConsumer for KafkaConsumer {
             if let Some(stop) = super::errors::refusal(code, "fetching committed offsets", "") {
                 return Err(stop);
             }
-            if !is_transient(code) || Instant::now() >= deadline || self.shutdown.requested() {
+            let is_over = Instant::now() >= deadline;
+            if is_over && held_back::are_held_back(&self.config, &self.topics, partitions) {
+                return Err(Failure::Rebuild(held_back::tell(&self.topics, partitions, self.patience)));
+            }
+            if !is_transient(code) || is_over || self.shutdown.requested() {
                 return Err(Failure::Rebuild(format!("fetching committed offsets: {code}")));
             }
             longest = (2 * longest).min(STABLE_LONGEST);

@@ -141,7 +141,9 @@ impl Kafka {
                 bail!("cannot set {name} of {topic}: {code}");
             }
         }
-        Ok(())
+        wait_until(format!("{name} of {topic} to be known"), || {
+            Ok(self.topic_properties(topic)?.get(name).is_some_and(|known| known == value))
+        })
     }
 
     /// Deletes all records of a partition below `offset` (−1: all there are), as retention would.

@@ -218,6 +218,40 @@ impl<'a> Job<'a> {
         Ok(ends.iter().all(|(partition, end)| offsets.get(partition).map_or(0, |committed| committed.offset) >= *end))
     }
 
+    /// Whether everything the input holds is in the target, and nothing is on its way: movements whose sum is nothing, and the
+    /// stock deltas that they make, show in no row.
+    pub fn is_processed(&self) -> Result<bool> {
+        let [movements, deltas] = ["movements", "deltas"].map(|name| self.topic(name));
+        let is_settled = |topic: &str| -> Result<bool> {
+            let ends = self.kafka.log_ends(topic)?;
+            Ok(ends.values().all(|(_, last_stable, high_watermark)| last_stable == high_watermark))
+        };
+        if !self.is_consumed()? || !is_settled(&movements)? || !is_settled(&deltas)? {
+            return Ok(false);
+        }
+        let group = self.kafka.group_offsets(self.application_id(), &movements)?;
+        let consumed = group.into_iter().map(|(partition, committed)| (partition, committed.offset)).collect();
+        Ok(self.is_before(&movements, &consumed)? && self.is_before(&deltas, &self.applied(&deltas)?)?)
+    }
+
+    /// Whether every record of a topic lies below these offsets.
+    fn is_before(&self, topic: &str, next: &BTreeMap<i32, i64>) -> Result<bool> {
+        let records = self.kafka.read(topic, Isolation::ReadCommitted)?;
+        Ok(records.iter().all(|record| next.get(&record.partition).is_some_and(|next| record.offset < *next)))
+    }
+
+    /// The next offset of each partition as the target has it.
+    fn applied(&self, topic: &str) -> Result<BTreeMap<i32, i64>> {
+        let query = format!("SELECT partition, next_offset FROM remains.progress WHERE topic = '{topic}'");
+        let number = |value: Option<String>| value.context("unexpected NULL");
+        let rows = self.target()?.rows(&query)?.into_iter();
+        rows.map(|row| {
+            let [partition, next] = <[_; 2]>::try_from(row).ok().context("expected two columns")?;
+            Ok((number(partition)?.parse()?, number(next)?.parse()?))
+        })
+        .collect()
+    }
+
     /// Waits until the input is consumed and the output equals `expected`; then looks once more, so that passing
     /// through the right sums on the way to wrong ones is no success. Tells what ended in `programs` on failure.
     pub fn wait_for(&self, expected: &BTreeMap<i64, i64>, programs: &mut [Box<dyn RunningProgram>]) -> Result<()> {

@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use processor::kafka::{GroupMetadata, KafkaCluster, KafkaConsumer, KafkaProducer, Settings};
 use processor_engine::Failure;
 use processor_engine::cluster::{
@@ -60,6 +60,23 @@ fn fetching_offsets_waits_no_longer_for_an_open_transaction_when_told_to_stop() 
     // The transaction is open still: it was not its end that ended the waiting.
     producer.commit()?;
     drop(fetching.join());
+    Ok(())
+}
+
+/// As one whose end the brokers have lost does for ever.
+#[test]
+fn offsets_held_back_for_longer_than_any_transaction_lasts_are_told_of() -> Result<()> {
+    let bench = Bench::new()?;
+    // The transaction of the other one lasts; this one believes that it cannot.
+    let impatient = Settings { transaction_timeout: Duration::from_secs(1), ..bench.settings("a") };
+    let mut consumer = KafkaCluster::new(impatient).consumer()?;
+    assigned(&mut consumer)?;
+    let mut producer = with_offsets_open(&mut bench.cluster("a"), &mut consumer)?;
+    let Err(given_up) = consumer.committed(&[at(INPUT, 0)]) else { bail!("not held back") };
+    let told = given_up.to_string();
+    ensure!(matches!(given_up, Failure::Rebuild(_)) && told.contains("held back") && told.contains(".input"), "{told}");
+    producer.commit()?;
+    ensure!(consumer.committed(&[at(INPUT, 0)])? != [None]);
     Ok(())
 }
 

@@ -5,7 +5,7 @@
 //! protocol that librdkafka speaks (v1) cannot tell the two apart, unless the producer was given a new epoch meanwhile.
 //! Hence the promise that each of these guards: after any indefinite answer a producer is retired.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
@@ -15,15 +15,12 @@ use super::phases::{Control, controlled};
 use super::recovery::Output;
 use super::{SESSION_TIMEOUT, Trial};
 use crate::proxy::{Api, Fate, Late, Proxy, Request, Rule};
-use crate::stack::{Program, ProgramSpec, Stack};
+use crate::stack::{PATIENCE, Program, ProgramSpec, Stack};
 
 const PROCESSOR: Program = Program::Processor;
 
 /// Longer than a transaction lives (20 s), and than the coordinator takes to notice.
 const LONGER_THAN_A_TRANSACTION: Duration = Duration::from_secs(25);
-
-/// Copies of offsets that are made until one sets the group back.
-const ATTEMPTS: usize = 4;
 
 /// Kafka's error code for a producer whose epoch is no longer the newest.
 const INVALID_PRODUCER_EPOCH: i16 = 47;
@@ -94,7 +91,8 @@ pub fn offsets_of_an_earlier_transaction_delivered_again(stack: &dyn Stack, prox
     let id = transactional_id(&trial, reader, 0);
     hold(&mut trial, proxy, &id, Api::TxnOffsetCommit, Fate::Copied)?;
     control.rest()?;
-    trial.until("the input to be consumed", |trial| trial.job.is_consumed())?;
+    // No transaction is open then.
+    trial.until("everything to be processed", |trial| trial.job.is_processed())?;
     let before = trial.job.kafka.group_offsets(trial.job.application_id(), &trial.job.source_topic)?;
     proxy.deliver_held()?;
     let refused = proxy.late().last().is_some_and(|late| late.error.is_some_and(|error| error != 0));
@@ -114,14 +112,15 @@ pub(super) fn both_through(job: &Job<'_>, proxy: &Proxy) -> Vec<ProgramSpec> {
 /// With the load at rest at the end: the group is behind what was applied. Returns whose offsets they were. A copy from before a
 /// rebalance is refused, as it should be, and one of a transaction without input sets nothing back: then another one is made.
 fn copied_offsets_arrive(trial: &mut Trial<'_>, proxy: &Proxy, control: &Control) -> Result<usize> {
-    for _ in 0..ATTEMPTS {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
         let (reader, _) = trial.reader_and_other()?;
         if copied_offsets_are_taken(trial, proxy, control, reader)? && !trial.job.is_consumed()? {
             return Ok(reader);
         }
         control.work();
     }
-    bail!("none of {ATTEMPTS} copies set the group's offsets back: {:?}", proxy.late())
+    bail!("no copy has set the group's offsets back within {PATIENCE:?}: {:?}", proxy.late())
 }
 
 fn copied_offsets_are_taken(trial: &mut Trial<'_>, proxy: &Proxy, control: &Control, reader: usize) -> Result<bool> {

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::super::workload::PARTITIONS;
-use super::super::{Job, tail, wait_ended_cleanly};
+use super::super::{Job, tail};
 use super::recovery::Output;
-use super::trial::topic_work;
+use super::trial::{is_restarted, topic_work};
 use super::{SESSION_TIMEOUT, Trial, chaos};
-use crate::stack::{Program, Stack, wait_until};
+use crate::stack::{Program, RunningProgram, Stack, wait_until};
 
 const PROCESSOR: Program = Program::Processor;
 
@@ -50,11 +50,18 @@ pub fn a_zombie_told_to_stop(stack: &dyn Stack) -> Result<()> {
         trial.progress(100)?;
         let mut asleep = trial.take_terminated(PROCESSOR, victim)?;
         asleep.resume()?;
-        wait_ended_cleanly(asleep.as_mut())?;
+        wait_ended(asleep.as_mut())?;
         trial.up(PROCESSOR, victim)?;
         trial.progress(100)?;
     }
     trial.finish()
+}
+
+/// A clean end, or one that comes of having slept while another one went on and had what it consumed deleted.
+fn wait_ended(program: &mut dyn RunningProgram) -> Result<()> {
+    let exit = program.wait_exit()?;
+    ensure!(exit.is_clean() || is_restarted(exit), "{} ended with {exit}:\n{}", program.name(), tail(&program.log()?));
+    Ok(())
 }
 
 /// Both told to stop in turn, as an upgrade does it.
@@ -129,6 +136,7 @@ pub fn a_foreign_state_directory(stack: &dyn Stack) -> Result<()> {
     let foreign = stack.state_directory(&other.job.processor(0).name).join(other.job.application_id());
     let mut trial = Trial::start(stack, "foreign-state")?;
     let own = stack.state_directory(&trial.job.processor(0).name).join(trial.job.application_id());
+    trial.until_logged(PROCESSOR, 0, "partition running")?;
     for _ in 0..2 {
         trial.kill(PROCESSOR, 0)?;
         fs::remove_dir_all(&own)?;
@@ -176,7 +184,10 @@ pub fn churn(stack: &dyn Stack) -> Result<()> {
         match (trial.is_up(PROCESSOR, victim)?, random.u8(..3)) {
             (false, _) => trial.up(PROCESSOR, victim)?,
             (true, 0) => trial.kill(PROCESSOR, victim)?,
-            (true, 1) => trial.terminate(PROCESSOR, victim)?,
+            (true, 1) => {
+                trial.until_it_hears_signals(PROCESSOR, victim)?;
+                wait_ended(trial.take_terminated(PROCESSOR, victim)?.as_mut())?;
+            }
             (true, _) => {
                 trial.running(PROCESSOR, victim)?.pause()?;
                 trial.for_the_length_of(Duration::from_millis(random.u64(100..7_000)))?;

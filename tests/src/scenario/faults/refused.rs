@@ -112,11 +112,12 @@ pub fn group_offsets_expired(stack: &dyn Stack) -> Result<()> {
     ends_exact(&job, &mut workload)
 }
 
-/// Brokers that forget the offsets of an empty group within a minute.
+/// Brokers that forget the offsets of a group that has been empty for two minutes: longer than anything here may take between
+/// two members.
 pub fn forgetful_options() -> NativeOptions {
     NativeOptions::brokers(1)
         .with_target_database()
-        .broker_property("offsets.retention.minutes", "1")
+        .broker_property("offsets.retention.minutes", "2")
         .broker_property("offsets.retention.check.interval.ms", "1000")
 }
 

@@ -128,7 +128,8 @@ fn foreign_goods(trial: &mut Trial<'_>, instance: usize) -> Result<Vec<i64>> {
             goods.insert(record.key_text(), record.key_text().parse()?);
         }
     }
-    ensure!(goods.len() > 3, "hardly any good is kept by the other processor");
+    // A single partition of five may well have but three of forty goods.
+    ensure!(goods.len() > 2, "hardly any good is kept by the other processor");
     Ok(goods.into_values().collect())
 }
 

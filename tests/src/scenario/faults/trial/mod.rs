@@ -25,6 +25,9 @@ pub const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 /// How long a program is waited for before it is asked again.
 const ONE_ANSWER: Duration = Duration::from_secs(5);
 
+/// What a program logs when a fail point strikes.
+const FAIL_POINT: &str = "fail point ";
+
 /// Sinks of every trial.
 pub(super) const SINKS: usize = 2;
 
@@ -186,8 +189,11 @@ impl<'a> Trial<'a> {
                 bail!("{} ended with {exit}:\n{}", running.name(), tail(&running.log()?));
             }
             slot.restarts += 1;
-            // As it was: a fail point that has not come yet is still to come.
-            slot.running = Some(self.job.stack.run(&slot.last)?);
+            // As it was: a fail point that has not come yet is still to come, one that has is not to come again.
+            let log = running.log()?;
+            let has_struck = log.get(slot.logged_before..).is_some_and(|log| log.contains(FAIL_POINT));
+            let spec = if has_struck { slot.spec.clone() } else { slot.last.clone() };
+            slot.run(self.job.stack, spec)?;
         }
         self.live.check()
     }
@@ -276,12 +282,20 @@ impl<'a> Trial<'a> {
 
     /// A program that has only just been started dies of a SIGTERM as any other would: no harm is done, but it is no clean end.
     /// It answers over HTTP once it hears signals.
-    fn until_it_hears_signals(&mut self, program: Program, instance: usize) -> Result<()> {
+    pub(super) fn until_it_hears_signals(&mut self, program: Program, instance: usize) -> Result<()> {
         let url = format!("http://{}/live", self.running(program, instance)?.http_address());
         self.until(format!("{program} {instance} to answer"), |_| {
             let request = ureq::get(&url).config().timeout_global(Some(ONE_ANSWER)).http_status_as_error(false).build();
             Ok(request.call().is_ok())
         })
+    }
+
+    fn until_all_hear_signals(&mut self) -> Result<()> {
+        for program in [Program::Processor, Program::Sink] {
+            let count = self.programs.iter().filter(|slot| slot.spec.program == program).count();
+            (0..count).try_for_each(|instance| self.until_it_hears_signals(program, instance))?;
+        }
+        Ok(())
     }
 
     /// Runs a processor with a fail point from now on, in the place of the one that runs or is down.
@@ -308,9 +322,16 @@ impl<'a> Trial<'a> {
     /// Waits until a fail point has killed its processor; it is down then.
     pub fn killed_by_fail_point(&mut self, instance: usize, name: &str) -> Result<()> {
         const KILLED: i32 = 9;
-        let (exit, log) = self.ended(Program::Processor, instance).with_context(|| format!("the end at {name}"))?;
-        ensure!(exit.signal == Some(KILLED), "ended with {exit} instead of at {name}:\n{}", tail(&log));
-        Ok(())
+        loop {
+            let (exit, log) = self.ended(Program::Processor, instance).with_context(|| format!("the end at {name}"))?;
+            if !is_restarted(exit) {
+                ensure!(exit.signal == Some(KILLED), "ended with {exit} instead of at {name}:\n{}", tail(&log));
+                return Ok(());
+            }
+            let stack = self.job.stack;
+            let slot = self.slot(Program::Processor, instance)?;
+            slot.run(stack, slot.last.clone())?;
+        }
     }
 
     /// Waits until a program has ended by itself, and returns how, and what it has logged; it is down then.
@@ -380,14 +401,15 @@ impl<'a> Trial<'a> {
             // The target may just be coming back.
             let Ok(remains) = remains else { return Ok(false) };
             match same_remains(&remains, &sums) {
-                Ok(()) => self.job.is_consumed(),
+                Ok(()) => self.job.is_processed(),
                 Err(error) => {
                     last = format!("{error:#}");
                     Ok(false)
                 }
             }
         });
-        let logs = if arrived.is_err() { self.logs() } else { String::new() };
+        let logs =
+            if arrived.is_err() { self.logs() } else { self.until_all_hear_signals().map(|()| String::new())? };
         for slot in self.programs {
             end_cleanly(&mut slot.running.into_iter().collect::<Vec<_>>())?;
         }

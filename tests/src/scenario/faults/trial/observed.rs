@@ -43,14 +43,26 @@ impl Trial<'_> {
     /// Of two processors one that reads from the input, and the other one, which runs movements then. The group may have given
     /// one of them all of the input and the other one all movements.
     pub(in crate::scenario::faults) fn reader_and_other(&mut self) -> Result<(usize, usize)> {
+        let partitions = |topic: &str| Ok::<_, anyhow::Error>(self.job.kafka.partitions(topic)?.len());
+        let (sources, movements) = (partitions(&self.job.source_topic)?, partitions(&self.job.topic("movements"))?);
         let came = wait_for("one processor to read from the input, and the other one to run movements", || {
             self.tend()?;
-            for (reader, other) in [(0, 1), (1, 0)] {
-                if !self.runs(reader, "source")?.is_empty() && !self.runs(other, "movements")?.is_empty() {
-                    return Ok(Some((reader, other)));
-                }
+            let [first, second] = [0, 1].map(|instance| {
+                Ok::<_, anyhow::Error>((self.runs(instance, "source")?.len(), self.runs(instance, "movements")?.len()))
+            });
+            let (first, second) = (first?, second?);
+            // One that has only just lost partitions may still tell of them.
+            if (first.0 + second.0, first.1 + second.1) != (sources, movements) {
+                return Ok(None);
             }
-            Ok(None)
+            let is_pair = |reader: (usize, usize), other: (usize, usize)| reader.0 > 0 && other.1 > 0;
+            Ok(if is_pair(first, second) {
+                Some((0, 1))
+            } else if is_pair(second, first) {
+                Some((1, 0))
+            } else {
+                None
+            })
         });
         self.with_logs(came)
     }
