@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often an idle worker asks the brokers whether it has read everything.
-const ASK_EVERY: Duration = Duration::from_millis(200);
+const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// What the workers of a process agree on.
 #[derive(Debug)]

@@ -488,6 +488,17 @@ impl<'y> Cluster for SimulatedCluster<'y> {
         })
     }
 
+    fn has_unread(&mut self, input: TopicIndex) -> Result<bool, Failure> {
+        self.handle.call(Call::Describe, Failure::Rebuild, |broker, _| {
+            Ok(broker.partitions_of(input).into_iter().any(|partition| {
+                let Some(log) = broker.log(partition) else { return false };
+                let committed = broker.group.committed(partition).map_or(0, |committed| committed.offset);
+                let end = log.next_committed(committed.max(log.start()));
+                !matches!(end, Next::End(position) if position >= log.high_watermark())
+            }))
+        })
+    }
+
     fn topic_id(&mut self, topic: TopicIndex) -> Result<String, Failure> {
         self.handle.process.check()?;
         Ok(self.handle.world.broker.borrow().topic_id(topic))

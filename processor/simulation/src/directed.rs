@@ -67,7 +67,7 @@ impl<'y> Directed<'y> {
     pub fn start<A: Application>(&self, name: &str, application: A) -> Result<ByHand<'y, A>, Stop> {
         self.starts.set(self.starts.get() + 1);
         let process = format!("{name}/{}", self.starts.get());
-        let process = Rc::new(Process { name: process, alive: Cell::new(true), leave: Cell::new(false) });
+        let process = Rc::new(Process::new(process));
         let counts = Rc::<Cell<Counts>>::default();
         let counter = Counter::new(Rc::clone(&counts), process.name.clone(), Rc::clone(&self.world));
         let handle = Handle::new(Rc::clone(&self.world), process, self.yielder);

@@ -78,13 +78,12 @@ impl Journal {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
 
     use super::Transition::{Begun, Ended, Initialised};
     use super::*;
 
     fn overlaps(transitions: &[Transition]) -> bool {
-        let process = Rc::new(Process { name: "worker-0/1".into(), alive: Cell::new(true), leave: Cell::new(false) });
+        let process = Rc::new(Process::new("worker-0/1".into()));
         let journal = Journal::default();
         for transition in transitions {
             journal.note(&process, *transition);

@@ -45,6 +45,8 @@ pub struct Setup {
     pub workers_per_process: usize,
     /// Steps with faults.
     pub steps: u64,
+    /// Whether workers end once they find nothing left to do, after the last fault; then they are not started again.
+    pub until_caught_up: bool,
     /// Codes of stops that end a worker without being a violation: it is started again, and counted.
     pub tolerated_stops: Vec<&'static str>,
 }

@@ -50,6 +50,8 @@ struct Instance {
     /// The call it is suspended before.
     at: Option<Call>,
     frozen_until: u64,
+    /// Whether it has found nothing left to do, and is not started again.
+    is_done: bool,
 }
 
 /// A run under way.
@@ -78,6 +80,7 @@ impl<S: Scenario> Simulation<S> {
             last: None,
             at: None,
             frozen_until: 0,
+            is_done: false,
         };
         let machines = (0..=setup.instances / per_process).map(|_| Rc::new(Machine::default())).collect();
         let instances = (0..setup.instances).map(instance).collect();
@@ -238,7 +241,7 @@ impl<S: Scenario> Simulation<S> {
             }
         }
         if world.chance(HOUSEKEEPING) {
-            let down = self.instances.iter().position(|instance| instance.process.is_none());
+            let down = self.instances.iter().position(|instance| instance.process.is_none() && !instance.is_done);
             if let Some(index) = down {
                 self.start(index);
             }
@@ -287,7 +290,7 @@ impl<S: Scenario> Simulation<S> {
         let Some(machine) = self.machines.get(instance.machine) else { return };
         instance.starts += 1;
         let name = format!("{}/{}", instance.name, instance.starts);
-        let process = Rc::new(Process { name, alive: Cell::new(true), leave: Cell::new(false) });
+        let process = Rc::new(Process::new(name));
         self.world.trace.line(|| format!("--- {process} starts"));
         let Some(stack) = self.stacks.pop().or_else(|| DefaultStack::new(STACK_BYTES).ok()) else { return };
         let (world, setup, machine) = (Rc::clone(&self.world), self.setup.clone(), Rc::clone(machine));
@@ -338,10 +341,11 @@ impl<S: Scenario> Simulation<S> {
             self.stacks.push(coroutine.into_stack());
         }
         let machine = instance.machine;
-        instance.process = None;
+        let caught_up = instance.process.take().is_some_and(|process| process.is_caught_up.get());
         instance.last = None;
         match exit {
             Exit::Left => {
+                instance.is_done = caught_up;
                 self.world.trace.line(|| format!("--- worker-{index} has left"));
                 Ok(())
             }
@@ -377,16 +381,27 @@ impl<S: Scenario> Simulation<S> {
             for index in 0..self.instances.len() {
                 if let Some(instance) = self.instances.get_mut(index) {
                     instance.frozen_until = instance.frozen_until.min(1);
-                    if instance.process.is_none() {
+                    if instance.process.is_none() && !instance.is_done {
                         self.start(index);
                     }
+                }
+                let process = self.instances.get(index).and_then(|instance| instance.process.as_ref());
+                if let Some(process) = process.filter(|_| fed && self.setup.until_caught_up) {
+                    process.until_caught_up.set(true);
                 }
                 self.go_on(index)?;
             }
             self.count(|counts| counts.steps += count);
             self.scenario.observe(&self.world.broker.borrow())?;
+            if self.instances.iter().all(|instance| instance.is_done) {
+                self.world.broker.borrow_mut().write_all_markers();
+                return Ok(());
+            }
             let assigned = self.world.broker.borrow().unassigned().is_empty();
-            let idle = fed && assigned && self.instances.iter().all(|instance| instance.last == Some(Step::Idle));
+            let idle = fed
+                && assigned
+                && !self.setup.until_caught_up
+                && self.instances.iter().all(|instance| instance.last == Some(Step::Idle));
             idle_rounds = if idle { idle_rounds + 1 } else { 0 };
             if idle_rounds > 50 {
                 return Ok(());
@@ -410,11 +425,19 @@ fn live<A: Application>(
     counter: Counter,
 ) -> Result<(), Stop> {
     let mut worker = build(handle, setup, machine, id, application, counter)?;
+    let mut drained = 0;
     loop {
         if handle.process.leave.get() {
             worker.leave()?;
         }
         let step = worker.step()?;
+        // Twice in a row with nothing done between, as the processor's `Rounds` want it of a single worker.
+        let looks = handle.process.until_caught_up.get() && step == Step::Idle;
+        drained = if looks && worker.is_drained().unwrap_or(false) { drained + 1 } else { 0 };
+        if drained == 2 {
+            handle.process.is_caught_up.set(true);
+            worker.leave()?;
+        }
         if step == Step::Left {
             return Ok(());
         }

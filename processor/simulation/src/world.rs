@@ -87,6 +87,18 @@ pub struct Process {
     pub alive: Cell<bool>,
     /// Asked to leave in good order.
     pub leave: Cell<bool>,
+    /// Whether it leaves by itself when it finds nothing left to do.
+    pub until_caught_up: Cell<bool>,
+    /// Whether it has left for that.
+    pub is_caught_up: Cell<bool>,
+}
+
+impl Process {
+    /// A process that has just been started.
+    pub fn new(name: String) -> Self {
+        let [leave, until_caught_up, is_caught_up] = [false; 3].map(Cell::new);
+        Self { name, alive: Cell::new(true), leave, until_caught_up, is_caught_up }
+    }
 }
 
 impl fmt::Display for Process {

@@ -36,6 +36,7 @@ fn setup(count: i32, rules: Rules) -> Setup {
         instances: 1,
         workers_per_process: 1,
         steps: 0,
+        until_caught_up: false,
         tolerated_stops: Vec::new(),
     }
 }
@@ -496,6 +497,7 @@ fn rule_7_no_schedule_overlaps_transactions_or_moves_the_offsets_of_two_producer
             faults: Faults { suspend_per_call: 10_000, ..Faults::swarm(&mut random) },
             instances: 1 + random.below(3),
             steps: 2_500,
+            until_caught_up: false,
             ..setup(2, Rules::default())
         };
         let scenario = Offsets { counting: CountingScenario::new(2, true, 80, 1), last: BTreeMap::new() };

@@ -44,6 +44,7 @@ fn case_with_broadcasts(seed: u64, rules: Rules, faults: Faults, broadcasts: i64
         instances: 3,
         workers_per_process: 1,
         steps: 800,
+        until_caught_up: false,
         tolerated_stops: Vec::new(),
     };
     Simulation::new(setup, CountingScenario::new(2, true, 60, broadcasts), seed, false).run()
@@ -199,6 +200,7 @@ fn revoked_in_mid_transaction(rules: Rules, seed: u64) -> Result<(), String> {
         instances: 2,
         workers_per_process: 1,
         steps: 0,
+        until_caught_up: false,
         tolerated_stops: Vec::new(),
     };
     directed(setup, seed, |directed| {

@@ -10,7 +10,8 @@ use super::config::Settings;
 use super::consumer::KafkaConsumer;
 use super::context::Context;
 use super::errors::{is_transient, is_unknown_topic, refusal};
-use super::ffi::{self, AdminQueue, GroupMetadata};
+use super::ffi::{self, AdminQueue, GroupMetadata, TopicDescription};
+use super::offsets::{GroupOffsets, holds_more};
 use super::producer::KafkaProducer;
 use super::reader::KafkaReader;
 use super::topics::Topics;
@@ -30,6 +31,13 @@ pub struct KafkaCluster {
     settings: Settings,
     topics: Topics,
     queries: Option<Queries>,
+    unread: Option<Unread>,
+}
+
+/// The clients that look for what is left to read.
+struct Unread {
+    offsets: GroupOffsets,
+    reader: KafkaReader,
 }
 
 /// The client that asks. Field order matters: the queue goes before its client.
@@ -42,7 +50,7 @@ impl KafkaCluster {
     /// Talks to nobody yet.
     pub fn new(settings: Settings) -> Self {
         let topics = Topics::new(std::sync::Arc::clone(&settings.topology));
-        Self { settings, topics, queries: None }
+        Self { settings, topics, queries: None, unread: None }
     }
 
     /// How long a predecessor's open transaction may stand in the way before Kafka itself resolves it.
@@ -70,6 +78,53 @@ impl KafkaCluster {
             return Ok(Some(Failure::stop("TOPIC_WRONG_PARTITIONS", what, remedy)));
         }
         Ok(None)
+    }
+
+    fn look_for_unread(&mut self, unread: &mut Unread, input: TopicIndex) -> Result<bool, Failure> {
+        let count = i32::try_from(self.describe(input)?.partitions).unwrap_or(i32::MAX);
+        let of_input = |partition| TopicPartition { topic: input, partition };
+        let partitions: Vec<TopicPartition> = (0..count).map(of_input).collect();
+        let offsets = unread.offsets.as_of_now(&partitions)?;
+        for (partition, offset) in partitions.into_iter().zip(offsets) {
+            let ends = self.log_ends(partition)?;
+            if holds_more(&mut unread.reader, partition, offset.unwrap_or(0), ends)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn describe(&mut self, topic: TopicIndex) -> Result<TopicDescription, Failure> {
+        let name = self.topics.name(topic).to_owned();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let queries = self.queries()?;
+            let found = ffi::describe_topics(queries.client.client(), &[&name], Duration::from_secs(5));
+            let error = match found.map(|topics| topics.into_iter().find(|topic| topic.name == name)) {
+                Ok(Some(mut topic)) => match topic.error.take() {
+                    None => return Ok(topic),
+                    Some(error) => error,
+                },
+                Ok(None) => return Err(Failure::Rebuild(format!("the brokers did not describe topic {name}"))),
+                Err(error) => error,
+            };
+            if let Some(stop) = refusal(error.code, "describing topics", &error.text) {
+                return Err(stop);
+            }
+            let unknown = is_unknown_topic(error.code);
+            if !(unknown || is_transient(error.code)) || Instant::now() >= deadline {
+                let what = format!("topic {name} could not be described: {} ({})", error.text, error.code);
+                return Err(if unknown {
+                    Failure::stop("TOPIC_MISSING", what, "restore the topic, or see docs/OPERATIONS.md")
+                } else {
+                    Failure::Rebuild(what)
+                });
+            }
+            // A client that knows a dead broker as the controller may ask nobody else for minutes; a new one asks whoever
+            // is there.
+            self.queries = None;
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     fn queries(&mut self) -> Result<&Queries, Failure> {
@@ -129,37 +184,21 @@ impl Cluster for KafkaCluster {
         }
     }
 
+    fn has_unread(&mut self, input: TopicIndex) -> Result<bool, Failure> {
+        let mut unread = match self.unread.take() {
+            Some(unread) => unread,
+            None => Unread {
+                offsets: GroupOffsets::new(&self.settings.consumer(), self.topics.clone())?,
+                reader: self.reader()?,
+            },
+        };
+        let found = self.look_for_unread(&mut unread, input)?;
+        self.unread = Some(unread);
+        Ok(found)
+    }
+
     fn topic_id(&mut self, topic: TopicIndex) -> Result<String, Failure> {
-        let name = self.topics.name(topic).to_owned();
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            let queries = self.queries()?;
-            let found = ffi::describe_topics(queries.client.client(), &[&name], Duration::from_secs(5));
-            let error = match found.map(|topics| topics.into_iter().find(|topic| topic.name == name)) {
-                Ok(Some(topic)) => match topic.error {
-                    None => return Ok(topic.id),
-                    Some(error) => error,
-                },
-                Ok(None) => return Err(Failure::Rebuild(format!("the brokers did not describe topic {name}"))),
-                Err(error) => error,
-            };
-            if let Some(stop) = refusal(error.code, "describing topics", &error.text) {
-                return Err(stop);
-            }
-            let unknown = is_unknown_topic(error.code);
-            if !(unknown || is_transient(error.code)) || Instant::now() >= deadline {
-                let what = format!("topic {name} could not be described: {} ({})", error.text, error.code);
-                return Err(if unknown {
-                    Failure::stop("TOPIC_MISSING", what, "restore the topic, or see docs/OPERATIONS.md")
-                } else {
-                    Failure::Rebuild(what)
-                });
-            }
-            // A client that knows a dead broker as the controller may ask nobody else for minutes; a new one asks whoever
-            // is there.
-            self.queries = None;
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        self.describe(topic).map(|topic| topic.id)
     }
 
     fn delete_records(&mut self, partition: TopicPartition, before: i64) -> Result<(), Failure> {

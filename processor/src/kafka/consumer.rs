@@ -19,7 +19,7 @@ use service::Shutdown;
 use super::context::Context;
 use super::errors::is_transient;
 use super::ffi::{self, ConsumerError, GroupMetadata, Kind, Poller};
-use super::held_back;
+use super::offsets::{are_held_back, tell_held_back};
 use super::poll::{self, Trouble};
 use super::topics::Topics;
 
@@ -293,8 +293,8 @@ impl GroupConsumer for KafkaConsumer {
                 return Err(stop);
             }
             let is_over = Instant::now() >= deadline;
-            if is_over && held_back::are_held_back(&self.config, &self.topics, partitions) {
-                return Err(Failure::Rebuild(held_back::tell(&self.topics, partitions, self.patience)));
+            if is_over && are_held_back(&self.config, &self.topics, partitions) {
+                return Err(Failure::Rebuild(tell_held_back(&self.topics, partitions, self.patience)));
             }
             if !is_transient(code) || is_over || self.shutdown.requested() {
                 return Err(Failure::Rebuild(format!("fetching committed offsets: {code}")));

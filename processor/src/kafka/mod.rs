@@ -21,7 +21,7 @@ pub mod consumer;
 mod context;
 pub mod errors;
 mod ffi;
-mod held_back;
+mod offsets;
 mod poll;
 pub mod producer;
 pub mod reader;

@@ -53,6 +53,10 @@ impl<C: Cluster> Cluster for RegistryCluster<C> {
         self.inner.log_ends(partition)
     }
 
+    fn has_unread(&mut self, input: TopicIndex) -> Result<bool, Failure> {
+        self.inner.has_unread(input)
+    }
+
     fn topic_id(&mut self, topic: TopicIndex) -> Result<String, Failure> {
         self.inner.topic_id(topic)
     }

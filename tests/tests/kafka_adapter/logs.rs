@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use processor::kafka::KafkaReader;
 use processor_engine::TopicPartition;
-use processor_engine::cluster::{Cluster as _, LogEnds, LogReader as _, NewRecord, Read, TransactionalProducer as _};
+use processor_engine::cluster::{
+    Cluster as _, GroupConsumer as _, LogEnds, LogReader as _, NewRecord, OffsetToCommit, Read,
+    TransactionalProducer as _,
+};
 use tests::stack::wait_until;
 
 use crate::clients::{BROADCAST, Bench, CHANGELOG, INPUT, PATIENCE, at, commit_records, send};
@@ -145,6 +148,39 @@ fn a_reader_shows_headers_keys_timestamps_and_leader_epochs() -> Result<()> {
     }
     let expected = vec![("next-offset".to_owned(), b"17".to_vec()), ("empty".to_owned(), Vec::new())];
     ensure!(seen == Some((Some(b"k".to_vec()), true, expected, true)), "{seen:?}");
+    Ok(())
+}
+
+/// Whoever has the partitions: it decides whether a process that runs until it has caught up may end.
+#[test]
+fn what_is_left_to_read_of_an_input_is_told_by_the_groups_offsets_as_of_now() -> Result<()> {
+    let bench = Bench::new()?;
+    let mut cluster = bench.cluster("a");
+    ensure!(!cluster.has_unread(INPUT)?, "an empty topic");
+    let (zero, one) = (at(INPUT, 0), at(INPUT, 1));
+    bench.write(one, &["a"])?;
+    ensure!(cluster.has_unread(INPUT)?, "a record that nobody has read");
+
+    let mut consumer = bench.member("a")?;
+    let member = consumer.metadata()?.expect("a member");
+    let mut producer = cluster.producer(0)?;
+    producer.begin()?;
+    let offset = OffsetToCommit { input: one, offset: 1, leader_epoch: None, metadata: String::new() };
+    producer.send_offsets(&[offset], &member)?;
+    ensure!(cluster.has_unread(INPUT)?, "a record whose offset an open transaction has");
+    producer.commit()?;
+    wait_until("the offset to count", || Ok(!cluster.has_unread(INPUT)?))?;
+
+    producer.begin()?;
+    send(&mut producer, zero, "not decided")?;
+    producer.flush()?;
+    ensure!(cluster.has_unread(INPUT)?, "a transaction that is not decided");
+    producer.abort()?;
+    bench.until_stable(zero, 2)?;
+    ensure!(!cluster.has_unread(INPUT)?, "an aborted record and a marker");
+    commit_records(&mut producer, zero, &["b"])?;
+    bench.until_stable(zero, 4)?;
+    ensure!(cluster.has_unread(INPUT)?, "a record behind them");
     Ok(())
 }
 

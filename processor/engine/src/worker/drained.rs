@@ -1,7 +1,9 @@
 //! Whether there is nothing left to do: the end of a run that processes what is there and then ends.
 //!
 //! Never guesses from silence: an input counts as read only where the brokers say it ends, control records and
-//! transactions that are still open included.
+//! transactions that are still open included. Looks at the partitions of others, too. A member that ended leaves its own to
+//! those that are there, who hear of it by their next heartbeat, and until then nobody has them; but whoever wrote something
+//! for them looks after that, so the last one to end leaves nothing.
 
 use super::Worker;
 use super::owned::CaughtUp;
@@ -13,10 +15,10 @@ use crate::store::StateStore;
 use crate::topology::TopicPartition;
 
 impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> {
-    /// Whether everything in the inputs and in the broadcast topic is processed and committed, as of now. A member
-    /// to which the group gave no partition has nothing to do either; one that has heard nothing of the group yet has.
+    /// Whether everything in the inputs and in the broadcast topic is processed and committed, as of now, by whomever. A
+    /// member to which the group gave no partition has nothing to do either; one that has heard nothing of the group yet has.
     ///
-    /// Asks the brokers about every owned partition once everything else says yes: not for a hot loop.
+    /// Asks the brokers about every partition once everything else says yes: not for a hot loop.
     pub fn is_drained(&mut self) -> Result<bool, Failure> {
         if !self.assigned || self.has_work() || self.consumer.metadata()?.is_none() {
             return Ok(false);
@@ -28,6 +30,11 @@ impl<C: Cluster, S: StateStore, A: Application, O: Observer> Worker<C, S, A, O> 
         for (partition, owned) in &self.owned {
             let Some(input) = self.topology.input_of(*partition) else { continue };
             if owned.read_to < self.cluster.log_ends(input)?.high_watermark {
+                return Ok(false);
+            }
+        }
+        for stage in &self.topology.stages {
+            if self.cluster.has_unread(stage.input)? {
                 return Ok(false);
             }
         }

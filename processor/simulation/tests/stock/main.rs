@@ -130,6 +130,7 @@ fn case(seed: u64, trace: bool) -> Result<Counts, Box<Violation>> {
         instances: 1 + random.below(3),
         workers_per_process: 1,
         steps: 500,
+        until_caught_up: false,
         tolerated_stops: Vec::new(),
     };
     let good_type = if seed % 4 == 3 { GoodType::Text } else { GoodType::Integer };
