@@ -179,7 +179,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Waits until brokers have come back from whatever was done to them before. A cluster that loses most of itself while it
-    /// recovers has partitions without a leader, and librdkafka 2.12 may crash, here or in a program, when told so (#5280).
+    /// recovers may lose the marker of a transaction (docs/GUARANTEES.md), and then somebody has to end that.
     fn wait_in_sync(&self) -> Result<()> {
         let is_broker = |component: &Component| matches!(component, Component::Broker(_));
         self.cast

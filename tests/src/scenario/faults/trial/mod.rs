@@ -1,5 +1,6 @@
 //! One job under load with two processors and two sinks, from its start to the checker's verdict.
 
+mod ending;
 mod observed;
 
 use std::fmt::Display;
@@ -9,10 +10,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use tempfile::NamedTempFile;
 
-use super::super::workload::{Load, TopicWork, Work, Workload, sums};
-use super::super::{Job, end_cleanly, same_remains, tail, wait_ended_cleanly};
-use super::recovery::{Meter, Output, Recovered, table};
-use crate::checker::{self, Collector, Facts, LiveReader, report};
+use super::super::workload::{Load, TopicWork, Work, Workload};
+use super::super::{Job, tail, wait_ended_cleanly};
+use super::recovery::{Meter, Output};
+use crate::checker::{Collector, LiveReader};
 use crate::proxy::Proxy;
 use crate::stack::{
     Exit, FailAction, PATIENCE, Program, ProgramSpec, RunningProgram, Stack, wait_for, wait_for_within, wait_until,
@@ -290,14 +291,6 @@ impl<'a> Trial<'a> {
         })
     }
 
-    fn until_all_hear_signals(&mut self) -> Result<()> {
-        for program in [Program::Processor, Program::Sink] {
-            let count = self.programs.iter().filter(|slot| slot.spec.program == program).count();
-            (0..count).try_for_each(|instance| self.until_it_hears_signals(program, instance))?;
-        }
-        Ok(())
-    }
-
     /// Runs a processor with a fail point from now on, in the place of the one that runs or is down.
     pub fn up_with_fail_point(&mut self, instance: usize, name: &str, action: FailAction, pass: u64) -> Result<()> {
         self.up_as(instance, |spec| spec.fail_point(name, action, pass))
@@ -366,73 +359,6 @@ impl<'a> Trial<'a> {
     /// Everything a program has logged.
     pub fn log(&mut self, program: Program, instance: usize) -> Result<String> {
         self.running(program, instance)?.log()
-    }
-
-    /// Ends the load, waits until everything has arrived, ends all programs cleanly, and lets the checker judge.
-    pub fn finish(self) -> Result<()> {
-        let (seed, facts) = self.end()?;
-        let findings = checker::check(&facts);
-        ensure!(findings.is_empty(), "with WORKLOAD_SEED={seed}:\n{}", report(&findings));
-        Ok(())
-    }
-
-    /// As [`Trial::finish`], but returns seed and facts instead of judging them.
-    pub fn end(self) -> Result<(u64, Facts)> {
-        let name = self.job.name.clone();
-        let (seed, facts, recovered) = self.end_measured()?;
-        if !recovered.is_empty() {
-            eprintln!("{name}\n{}", table(&recovered));
-        }
-        Ok((seed, facts))
-    }
-
-    /// As [`Trial::end`], with how long the output took to recover.
-    pub(super) fn end_measured(mut self) -> Result<(u64, Facts, Vec<Recovered>)> {
-        let work = self.load.take().context("the load has ended before")?.finish()?;
-        let (seed, rows) = (work.seed(), work.rows()?);
-        for slot in &mut self.programs {
-            slot.up(self.job.stack)?;
-        }
-        let sums = sums(&rows);
-        let mut last = String::new();
-        let arrived = wait_until("everything to arrive", || {
-            self.tend()?;
-            let remains = self.job.target()?.remains();
-            // The target may just be coming back.
-            let Ok(remains) = remains else { return Ok(false) };
-            match same_remains(&remains, &sums) {
-                Ok(()) => self.job.is_processed(),
-                Err(error) => {
-                    last = format!("{error:#}");
-                    Ok(false)
-                }
-            }
-        });
-        let logs =
-            if arrived.is_err() { self.logs() } else { self.until_all_hear_signals().map(|()| String::new())? };
-        for slot in self.programs {
-            end_cleanly(&mut slot.running.into_iter().collect::<Vec<_>>())?;
-        }
-        let collector = collector(&self.job);
-        collector.wait_settled(PATIENCE)?;
-        let mut facts = collector.collect(Some(self.live))?;
-        facts.rows = Some(rows);
-        facts.read_target(self.job.target()?)?;
-        if let Err(error) = arrived {
-            let findings = report(&checker::check(&facts));
-            return Err(error.context(format!("with WORKLOAD_SEED={seed}: {last}\n{findings}\n{logs}")));
-        }
-        Ok((seed, facts, self.meter.finish()?))
-    }
-
-    /// What the checker finds after a failure: programs are killed, nothing is drained, so what waits to be processed is
-    /// found, too. Tells whether something is wrong already.
-    pub(super) fn autopsy(mut self) -> Result<String> {
-        self.programs.clear();
-        self.load = None;
-        let collector = collector(&self.job);
-        collector.wait_settled(PATIENCE)?;
-        Ok(report(&checker::check(&collector.collect(Some(self.live))?)))
     }
 
     /// An error with what the programs have logged lately. What went wrong comes first, the logs are long.
