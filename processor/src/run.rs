@@ -287,10 +287,15 @@ fn work(plan: &Plan, number: u16) -> Result<(), Coded> {
             Step::Left => return Ok(()),
         }
         if let (Some(caught_up), false) = (&mut caught_up, leaving) {
-            // Brokers that cannot be asked now are asked again.
-            if caught_up.look(step == Step::Idle, || worker.is_drained()).unwrap_or(false) {
-                tracing::info!("everything in the source topic is processed: ending, as --until-caught-up asks");
-                plan.shutdown.request();
+            match caught_up.look(step == Step::Idle, || worker.is_drained()) {
+                Ok(false) => {}
+                Ok(true) => {
+                    tracing::info!("everything in the source topic is processed: ending, as --until-caught-up asks");
+                    plan.shutdown.request();
+                }
+                Err(failure @ Failure::Stop(_)) => return Err(coded(failure)),
+                // Brokers that cannot be asked now are asked again.
+                Err(failure) => tracing::debug!(%failure, "not known whether everything is processed"),
             }
         }
         if told.elapsed() >= POSITIONS_EVERY {

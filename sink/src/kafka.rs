@@ -76,6 +76,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        #[cfg(target_os = "linux")]
+        if service_kafka::leader_discovery::is_told_of(facility, message) {
+            return;
+        }
         logging::librdkafka(level as i32, facility, message);
     }
 

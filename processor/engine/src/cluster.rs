@@ -6,6 +6,7 @@
 //! All calls block, and all are made by the one thread that owns the worker. Implementations retry what
 //! is retriable inside their own deadline and report everything else as a [`Failure`].
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::failure::Failure;
@@ -246,9 +247,9 @@ pub trait Cluster {
     /// Log start and high watermark, read uncommitted.
     fn log_ends(&mut self, partition: TopicPartition) -> Result<LogEnds, Failure>;
 
-    /// Whether any partition of an input holds a record behind the group's offsets, or a transaction that is not decided; whoever
-    /// has the partition, and as of now: offsets of open transactions count for nothing.
-    fn has_unread(&mut self, input: TopicIndex) -> Result<bool, Failure>;
+    /// Whether any partition of an input but `except` holds a record behind the group's offset, or a transaction that is not
+    /// decided; whoever has the partition, and as of now: offsets of open transactions count for nothing.
+    fn has_unread(&mut self, input: TopicIndex, except: &BTreeSet<i32>) -> Result<bool, Failure>;
 
     /// The topic's id (KIP-516) as text; changes when a topic is deleted and created again.
     fn topic_id(&mut self, topic: TopicIndex) -> Result<String, Failure>;

@@ -4,7 +4,7 @@
 //! transaction has failed locally. Guards the traits' promises and nothing beyond them: where a real client
 //! may fail, be late or be suspended, this one is, by seeded choice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -488,9 +488,10 @@ impl<'y> Cluster for SimulatedCluster<'y> {
         })
     }
 
-    fn has_unread(&mut self, input: TopicIndex) -> Result<bool, Failure> {
+    fn has_unread(&mut self, input: TopicIndex, except: &BTreeSet<i32>) -> Result<bool, Failure> {
         self.handle.call(Call::Describe, Failure::Rebuild, |broker, _| {
-            Ok(broker.partitions_of(input).into_iter().any(|partition| {
+            let of_others = |it: &TopicPartition| !except.contains(&it.partition);
+            Ok(broker.partitions_of(input).into_iter().filter(of_others).any(|partition| {
                 let Some(log) = broker.log(partition) else { return false };
                 let committed = broker.group.committed(partition).map_or(0, |committed| committed.offset);
                 let end = log.next_committed(committed.max(log.start()));

@@ -1,5 +1,6 @@
 //! One worker's view of a real Kafka cluster: builds its clients and answers questions about logs.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use processor_engine::cluster::{Cluster, LogEnds};
@@ -11,10 +12,10 @@ use super::consumer::KafkaConsumer;
 use super::context::Context;
 use super::errors::{is_transient, is_unknown_topic, refusal};
 use super::ffi::{self, AdminQueue, GroupMetadata, TopicDescription};
-use super::offsets::{GroupOffsets, holds_more};
 use super::producer::KafkaProducer;
 use super::reader::KafkaReader;
 use super::topics::Topics;
+use super::unread::Unread;
 use super::watermarks;
 
 /// Beyond its own timeout, an orphaned transaction is found by the coordinator's sweep every 10 s; then
@@ -32,12 +33,6 @@ pub struct KafkaCluster {
     topics: Topics,
     queries: Option<Queries>,
     unread: Option<Unread>,
-}
-
-/// The clients that look for what is left to read.
-struct Unread {
-    offsets: GroupOffsets,
-    reader: KafkaReader,
 }
 
 /// The client that asks. Field order matters: the queue goes before its client.
@@ -78,20 +73,6 @@ impl KafkaCluster {
             return Ok(Some(Failure::stop("TOPIC_WRONG_PARTITIONS", what, remedy)));
         }
         Ok(None)
-    }
-
-    fn look_for_unread(&mut self, unread: &mut Unread, input: TopicIndex) -> Result<bool, Failure> {
-        let count = i32::try_from(self.describe(input)?.partitions).unwrap_or(i32::MAX);
-        let of_input = |partition| TopicPartition { topic: input, partition };
-        let partitions: Vec<TopicPartition> = (0..count).map(of_input).collect();
-        let offsets = unread.offsets.as_of_now(&partitions)?;
-        for (partition, offset) in partitions.into_iter().zip(offsets) {
-            let ends = self.log_ends(partition)?;
-            if holds_more(&mut unread.reader, partition, offset.unwrap_or(0), ends)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     fn describe(&mut self, topic: TopicIndex) -> Result<TopicDescription, Failure> {
@@ -184,15 +165,16 @@ impl Cluster for KafkaCluster {
         }
     }
 
-    fn has_unread(&mut self, input: TopicIndex) -> Result<bool, Failure> {
+    fn has_unread(&mut self, input: TopicIndex, except: &BTreeSet<i32>) -> Result<bool, Failure> {
+        let count = i32::try_from(self.describe(input)?.partitions).unwrap_or(i32::MAX);
+        let of_input = |partition| TopicPartition { topic: input, partition };
+        let partitions: Vec<TopicPartition> =
+            (0..count).filter(|partition| !except.contains(partition)).map(of_input).collect();
         let mut unread = match self.unread.take() {
             Some(unread) => unread,
-            None => Unread {
-                offsets: GroupOffsets::new(&self.settings.consumer(), self.topics.clone())?,
-                reader: self.reader()?,
-            },
+            None => Unread::new(&self.settings, self.topics.clone())?,
         };
-        let found = self.look_for_unread(&mut unread, input)?;
+        let found = unread.any(&self.queries()?.client, &partitions)?;
         self.unread = Some(unread);
         Ok(found)
     }

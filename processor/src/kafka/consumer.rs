@@ -19,7 +19,7 @@ use service::Shutdown;
 use super::context::Context;
 use super::errors::is_transient;
 use super::ffi::{self, ConsumerError, GroupMetadata, Kind, Poller};
-use super::offsets::{are_held_back, tell_held_back};
+use super::offsets::InVain;
 use super::poll::{self, Trouble};
 use super::topics::Topics;
 
@@ -49,6 +49,7 @@ pub struct KafkaConsumer {
     config: ClientConfig,
     /// How long open transactions may hold stable offsets back.
     patience: Duration,
+    in_vain: InVain,
     /// When waiting for them is given up, because the program has to end.
     shutdown: Shutdown,
 }
@@ -68,7 +69,8 @@ impl KafkaConsumer {
         consumer.subscribe(&inputs).map_err(|error| Failure::Rebuild(format!("subscribing: {error}")))?;
         let poller = Poller::new(consumer).ok_or_else(|| Failure::Rebuild("the consumer has no queue".into()))?;
         let (config, started) = (config.clone(), HashMap::new());
-        Ok(Self { poller, context, topics, started, unanswered: None, config, patience, shutdown })
+        let in_vain = InVain::default();
+        Ok(Self { poller, context, topics, started, unanswered: None, config, patience, in_vain, shutdown })
     }
 
     fn client(&self) -> Result<&BaseConsumer<Context>, Failure> {
@@ -152,6 +154,7 @@ impl KafkaConsumer {
     fn seek(&self, partition: TopicPartition, offset: i64, leader_epoch: Option<i32>) -> Result<(), Failure> {
         let what = || format!("seeking {} to {offset}", self.topics.describe(partition));
         let deadline = Instant::now() + PATIENCE;
+        let mut before = None;
         loop {
             let list = self
                 .topics
@@ -165,10 +168,11 @@ impl KafkaConsumer {
                     None => return Ok(()),
                     // The assignment is still being put into effect.
                     Some(
-                        RDKafkaErrorCode::State
+                        code @ (RDKafkaErrorCode::State
                         | RDKafkaErrorCode::PreviousInProgress
-                        | RDKafkaErrorCode::UnknownPartition,
+                        | RDKafkaErrorCode::UnknownPartition),
                     ) if Instant::now() < deadline => {
+                        before = Some(code);
                         std::thread::sleep(BACKOFF);
                         continue;
                     }
@@ -176,6 +180,8 @@ impl KafkaConsumer {
                     Some(RDKafkaErrorCode::State) => return Err(poll::member_lost(what())),
                     Some(code) => code.to_string(),
                 },
+                // The last attempt has had no time left for its answer, which would have been the same.
+                Err(_) if before == Some(RDKafkaErrorCode::State) => return Err(poll::member_lost(what())),
                 Err(error) => error.to_string(),
             };
             return Err(Failure::Rebuild(format!("{}: {error}", what())));
@@ -283,7 +289,10 @@ impl GroupConsumer for KafkaConsumer {
                 Ok(list) => {
                     let elements = ffi::elements(&list);
                     match elements.iter().find_map(|element| element.error) {
-                        None => return Ok(self.in_order(partitions, &elements)),
+                        None => {
+                            self.in_vain.over();
+                            return Ok(self.in_order(partitions, &elements));
+                        }
                         Some(code) => code,
                     }
                 }
@@ -293,8 +302,8 @@ impl GroupConsumer for KafkaConsumer {
                 return Err(stop);
             }
             let is_over = Instant::now() >= deadline;
-            if is_over && are_held_back(&self.config, &self.topics, partitions) {
-                return Err(Failure::Rebuild(tell_held_back(&self.topics, partitions, self.patience)));
+            if is_over && let Some(what) = self.in_vain.again(&self.config, &self.topics, partitions) {
+                return Err(Failure::Rebuild(what));
             }
             if !is_transient(code) || is_over || self.shutdown.requested() {
                 return Err(Failure::Rebuild(format!("fetching committed offsets: {code}")));

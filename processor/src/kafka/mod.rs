@@ -27,6 +27,7 @@ pub mod producer;
 pub mod reader;
 mod rights;
 mod topics;
+mod unread;
 mod watermarks;
 
 pub use cluster::KafkaCluster;

@@ -1,26 +1,31 @@
-//! The group's offsets as of now: what open transactions hold is not waited for, as a member waits for it.
+//! The group's offsets as seen by somebody who is no member.
 //!
-//! Owns the client that asks; joins no group, commits nothing. Tells whether something is left to read, and an operator of
-//! offsets that a transaction holds back for longer than any may last.
+//! Owns the client that asks the coordinator; joins no group, commits nothing. Tells whether something is left to read, and an
+//! operator of offsets that a transaction holds back for longer than any may last.
 
 use std::time::{Duration, Instant};
 
-use processor_engine::cluster::{LogEnds, LogReader, Read};
 use processor_engine::{Failure, TopicPartition};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::context::Context;
 use super::ffi;
-use super::reader::KafkaReader;
 use super::topics::Topics;
 
 /// How long the coordinator has for its answer.
 const ONE_ANSWER: Duration = Duration::from_secs(5);
-/// How long a reader may take to come to what lies behind an offset.
-const ONE_LOOK: Duration = Duration::from_secs(15);
-/// How long one poll waits.
-const POLL: Duration = Duration::from_millis(100);
+/// The same, where it has just answered others.
+const NEXT_ANSWER: Duration = Duration::from_secs(1);
+
+/// What is done about offsets of transactions that are not decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Undecided {
+    /// They are waited for, as a member does (KIP-447).
+    Awaited,
+    /// They count for nothing.
+    Ignored,
+}
 
 /// Asks the group's coordinator.
 pub(super) struct GroupOffsets {
@@ -30,10 +35,14 @@ pub(super) struct GroupOffsets {
 
 impl GroupOffsets {
     /// `config` is that of a member of the group.
-    pub(super) fn new(config: &ClientConfig, topics: Topics) -> Result<Self, Failure> {
+    pub(super) fn new(config: &ClientConfig, topics: Topics, undecided: Undecided) -> Result<Self, Failure> {
+        // What makes librdkafka ask for stable offsets only.
+        let isolation = match undecided {
+            Undecided::Awaited => "read_committed",
+            Undecided::Ignored => "read_uncommitted",
+        };
         let mut config = config.clone();
-        // What makes librdkafka not ask for stable offsets only (KIP-447).
-        config.set("isolation.level", "read_uncommitted").remove("group.instance.id");
+        config.set("isolation.level", isolation).remove("group.instance.id");
         let client = config
             .create_with_context(Context::new("offsets"))
             .map_err(|error| super::not_created("client for offsets", &error))?;
@@ -41,11 +50,15 @@ impl GroupOffsets {
     }
 
     /// One offset for each partition, in order; none where the group has none.
-    pub(super) fn as_of_now(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<i64>>, Failure> {
+    pub(super) fn get(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<i64>>, Failure> {
+        self.get_within(partitions, ONE_ANSWER)
+    }
+
+    fn get_within(&self, partitions: &[TopicPartition], time: Duration) -> Result<Vec<Option<i64>>, Failure> {
         // Without a subscription the client's only queue carries log lines: serve them, or they pile up.
         while self.client.poll(Duration::ZERO).is_some() {}
         let asking = |what: String| Failure::Rebuild(format!("asking for the group's offsets: {what}"));
-        let answer = self.client.committed_offsets(self.topics.list(partitions), ONE_ANSWER);
+        let answer = self.client.committed_offsets(self.topics.list(partitions), time);
         let elements = ffi::elements(&answer.map_err(|error| asking(error.to_string()))?);
         partitions
             .iter()
@@ -61,48 +74,59 @@ impl GroupOffsets {
     }
 }
 
-/// Whether a partition holds a record at or behind an offset, or a transaction that is not decided.
-pub(super) fn holds_more(
-    reader: &mut KafkaReader,
-    partition: TopicPartition,
-    offset: i64,
-    ends: LogEnds,
-) -> Result<bool, Failure> {
-    if offset.max(ends.start) >= ends.high_watermark {
-        return Ok(false);
+/// Which of these partitions have offsets that a transaction holds back. None where that is not certain: a coordinator that is away,
+/// or a member that asks another one, looks the same to the member.
+pub(super) fn held_back(config: &ClientConfig, topics: &Topics, partitions: &[TopicPartition]) -> Vec<TopicPartition> {
+    let client = |undecided| GroupOffsets::new(config, topics.clone(), undecided);
+    let (Ok(awaited), Ok(ignored)) = (client(Undecided::Awaited), client(Undecided::Ignored)) else {
+        return Vec::new();
+    };
+    if awaited.get(partitions).is_ok() || ignored.get(partitions).is_err() {
+        return Vec::new();
     }
-    // Control records and aborted ones are no records, and only reading tells.
-    reader.add(partition, offset)?;
-    let deadline = Instant::now() + ONE_LOOK;
-    let mut found = None;
-    while found.is_none() && Instant::now() < deadline {
-        found = match reader.poll(POLL, &mut |_| ())? {
-            Read::Record => Some(true),
-            Read::End { partition: ended, position } if ended == partition => Some(position < ends.high_watermark),
-            Read::End { .. } | Read::Idle => None,
+    let is_held = |partition: &&TopicPartition| awaited.get_within(&[**partition], NEXT_ANSWER).is_err();
+    partitions.iter().filter(is_held).copied().collect()
+}
+
+/// How long a member has waited for stable offsets in vain.
+#[derive(Debug, Default)]
+pub(super) struct InVain {
+    since: Option<Instant>,
+}
+
+impl InVain {
+    /// It has them.
+    pub(super) fn over(&mut self) {
+        self.since = None;
+    }
+
+    /// It has waited for as long as a transaction may last, with brokers away for some of the time perhaps. From the second time
+    /// on that is told where a transaction is the reason.
+    pub(super) fn again(
+        &mut self,
+        config: &ClientConfig,
+        topics: &Topics,
+        partitions: &[TopicPartition],
+    ) -> Option<String> {
+        let Some(since) = self.since else {
+            self.since = Some(Instant::now());
+            return None;
         };
+        let places: Vec<String> =
+            held_back(config, topics, partitions).into_iter().map(|partition| topics.describe(partition)).collect();
+        (!places.is_empty()).then(|| tell(&places.join(", "), since.elapsed()))
     }
-    reader.remove(partition)?;
-    found.ok_or_else(|| Failure::Rebuild("neither a record nor the end of a partition".into()))
 }
 
-/// Whether the coordinator answers for these partitions, of which it does not tell a member the offsets.
-pub(super) fn are_held_back(config: &ClientConfig, topics: &Topics, partitions: &[TopicPartition]) -> bool {
-    GroupOffsets::new(config, topics.clone()).and_then(|offsets| offsets.as_of_now(partitions)).is_ok()
-}
-
-/// Says that they are held back, and returns what was said. Only somebody with the right to alter the cluster can end a
-/// transaction whose coordinator believes that it is over.
-pub(super) fn tell_held_back(topics: &Topics, partitions: &[TopicPartition], patience: Duration) -> String {
-    let places: Vec<String> = partitions.iter().map(|partition| topics.describe(*partition)).collect();
+/// Only somebody with the right to alter the cluster can end a transaction whose coordinator believes that it is over.
+fn tell(places: &str, time: Duration) -> String {
     let what = format!(
-        "the group's offsets of {} are held back by a transaction for longer than {} s, and none may last that long",
-        places.join(", "),
-        patience.as_secs()
+        "the group's offsets of {places} are held back by a transaction for more than {} s, longer than any of this program's lasts",
+        time.as_secs()
     );
     tracing::error!(
         code = "GROUP_OFFSETS_HELD_BACK",
-        "{what}. Nothing is lost, and these partitions stand still. To do: kafka-transactions find-hanging names it in \
+        "{what}. Nothing is lost, but this worker stands still. To do: kafka-transactions find-hanging names the transaction in \
          __consumer_offsets, and kafka-transactions abort ends it; see docs/OPERATIONS.md under this code"
     );
     what

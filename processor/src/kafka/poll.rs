@@ -18,6 +18,9 @@ use super::topics::Topics;
 /// just started, spreads within seconds.
 const UNKNOWN_TOPIC_GRACE: Duration = Duration::from_secs(15);
 
+/// How long brokers have to say whether they know a topic.
+const ONE_ANSWER: Duration = Duration::from_secs(5);
+
 /// What an error on a consumer's queue asks for.
 pub(super) enum Trouble {
     /// librdkafka mends it by itself; it was logged.
@@ -162,24 +165,28 @@ pub(super) fn confirm_missing(
         None => topics.topology().topics.clone(),
     };
     for name in suspects {
+        let mut unknown_since = None;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
-            let missing = consumer.fetch_metadata(Some(&name), left).map(|metadata| {
+            let answer = consumer.fetch_metadata(Some(&name), ONE_ANSWER).map(|metadata| {
                 metadata.topics().iter().any(|topic| {
                     topic.name() == name && topic.error().is_some_and(|code| is_unknown_topic(code.into()))
                 })
             });
-            let over = Instant::now() >= deadline;
-            // Brokers that cannot be asked are an outage, not a missing topic; but they may answer in a moment.
-            if matches!(missing, Ok(false)) || (over && missing.is_err()) {
-                break;
-            }
-            if over {
-                return Some(Failure::stop(
-                    "TOPIC_MISSING",
-                    format!("topic {name} does not exist: {}", error.text.trim()),
-                    "create the topic again only if its data is not needed; otherwise restore it, then start again",
-                ));
+            match answer {
+                Ok(true) => {
+                    let since = *unknown_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= UNKNOWN_TOPIC_GRACE {
+                        return Some(Failure::stop(
+                            "TOPIC_MISSING",
+                            format!("topic {name} does not exist: {}", error.text.trim()),
+                            "create the topic again only if its data is not needed; otherwise restore it, then start again",
+                        ));
+                    }
+                }
+                Ok(false) => break,
+                // Brokers that cannot be asked are an outage, not a missing topic; but they may answer in a moment.
+                Err(_) if Instant::now() >= deadline => break,
+                Err(_) => unknown_since = None,
             }
             std::thread::sleep(Duration::from_millis(250));
         }

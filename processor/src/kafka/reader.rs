@@ -40,6 +40,18 @@ impl KafkaReader {
         self.poller.consumer().ok_or_else(|| Failure::Rebuild("the reader is closed".into()))
     }
 
+    /// Starts reading partitions at offsets that their logs have.
+    pub(super) fn add_all(&mut self, starts: impl Iterator<Item = (TopicPartition, i64)>) -> Result<(), Failure> {
+        for (partition, from) in starts {
+            let what =
+                |error| Failure::Rebuild(format!("reading {} from {from}: {error}", self.topics.describe(partition)));
+            let list = self.topics.list_at(partition, from, None).map_err(what)?;
+            self.client()?.incremental_assign(&list).map_err(what)?;
+            self.started.insert(partition, from);
+        }
+        Ok(())
+    }
+
     fn trouble(&self, error: &ConsumerError) -> Option<Failure> {
         if poll::is_stale(error, &self.topics, &self.started) {
             return None;
@@ -57,12 +69,7 @@ impl LogReader for KafkaReader {
         self.remove(partition)?;
         let name = self.topics.name(partition.topic);
         let ends = watermarks::fetch(self.client()?, name, partition.partition, watermarks::PATIENCE)?;
-        let from = offset.max(ends.start);
-        let what = |error| Failure::Rebuild(format!("reading {name} [{}] from {from}: {error}", partition.partition));
-        let list = self.topics.list_at(partition, from, None).map_err(what)?;
-        self.client()?.incremental_assign(&list).map_err(what)?;
-        self.started.insert(partition, from);
-        Ok(())
+        self.add_all(std::iter::once((partition, offset.max(ends.start))))
     }
 
     fn remove(&mut self, partition: TopicPartition) -> Result<(), Failure> {

@@ -8,7 +8,7 @@
 //! Guards invariant 7 at this place: no record is passed by. A hold begins before the record is handed over, and
 //! reading goes on at that very record.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use processor_engine::cluster::{Cluster, CommittedOffset, GroupConsumer, LogEnds, Polled, Record};
@@ -53,8 +53,8 @@ impl<C: Cluster> Cluster for RegistryCluster<C> {
         self.inner.log_ends(partition)
     }
 
-    fn has_unread(&mut self, input: TopicIndex) -> Result<bool, Failure> {
-        self.inner.has_unread(input)
+    fn has_unread(&mut self, input: TopicIndex, except: &BTreeSet<i32>) -> Result<bool, Failure> {
+        self.inner.has_unread(input, except)
     }
 
     fn topic_id(&mut self, topic: TopicIndex) -> Result<String, Failure> {

@@ -79,6 +79,12 @@ const NONE: rd_kafka_metadata_partition = rd_kafka_metadata_partition {
     isrs: std::ptr::null_mut(),
 };
 
+/// Whether librdkafka logs of a partition that was none before this mend: it does so at every skip, and no operator can do
+/// anything about it.
+pub fn is_told_of(facility: &str, message: &str) -> bool {
+    facility == "METADATAUPDATE" && message.contains("[2147483647]")
+}
+
 /// Whether this program was linked with `--wrap`, as it has to be.
 pub fn is_mended() -> bool {
     let called = rd_kafkap_leader_discovery_set_topic as *const ();

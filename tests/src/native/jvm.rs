@@ -113,6 +113,9 @@ impl Jvm {
     }
 }
 
+/// How long a server may take to stop and write its archive.
+const ARCHIVE_WITHIN: Duration = Duration::from_secs(120);
+
 /// The directory of class-data archives, written by a broker and a Connect worker that are started for nothing else.
 /// They are a convenience: where that fails, the directory stays empty and servers start slowly.
 fn class_archives() -> Result<PathBuf> {
@@ -157,6 +160,7 @@ fn write_archives(archives: &Path) -> Result<()> {
     let mut worker = connect::worker(home, &jvm, options, launch("connect"))?;
     worker.start()?;
     connect::wait_healthy(&url, || worker.check_running())?;
-    worker.stop(Signal::TERM)?;
-    broker.stop(Signal::TERM)
+    // Now and then Connect waits for its HTTP server for ever (4.3.1: its shutdown hook and Jetty's own run beside each other).
+    worker.stop_or_kill(Signal::TERM, ARCHIVE_WITHIN)?;
+    broker.stop_or_kill(Signal::TERM, ARCHIVE_WITHIN)
 }

@@ -8,13 +8,14 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use rustix::process::Signal;
 
 use super::identity::ProcessIdentity;
 use super::spawner;
-use crate::stack::{Exit, wait_until};
+use crate::stack::{Exit, wait_for_within, wait_until};
 
 /// How much of a log goes into an error message.
 const LOG_TAIL_BYTES: u64 = 4_000;
@@ -165,6 +166,14 @@ impl Server {
         self.signal(signal)?;
         let name = self.launch.name.clone();
         wait_until(format!("{name} to stop"), || Ok(!self.is_running()?))
+    }
+
+    /// As [`Server::stop`], but killed when it has not stopped within `grace`.
+    pub(super) fn stop_or_kill(&mut self, signal: Signal, grace: Duration) -> Result<()> {
+        self.signal(signal)?;
+        let name = self.launch.name.clone();
+        let stopped = wait_for_within(format!("{name} to stop"), grace, || Ok((!self.is_running()?).then_some(())));
+        stopped.or_else(|_| self.kill())
     }
 
     /// SIGKILL to the process and everything below it, and waits until all of it is gone.

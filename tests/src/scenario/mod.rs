@@ -20,7 +20,7 @@ pub mod workload;
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use schemas::{Scale, StockDelta};
 
 use crate::checker::newest_of;
@@ -336,6 +336,8 @@ pub fn wait_ended_cleanly(program: &mut dyn RunningProgram) -> Result<()> {
     if !exit.is_clean() {
         bail!("{} ended with {exit}:\n{}", program.name(), tail(&program.log()?));
     }
+    let is_mended = !program.log()?.contains("linked without the mend");
+    ensure!(is_mended, "{} may crash when brokers do: see service_kafka::leader_discovery", program.name());
     Ok(())
 }
 
