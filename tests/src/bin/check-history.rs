@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use tests::checker::{self, Code, Collector, read_row_log, report};
 use tests::client::{Kafka, Sql};
@@ -80,6 +80,10 @@ fn run(cli: &Cli) -> Result<bool> {
     let collector = Collector::new(&kafka, &cli.source_topic, &cli.topic_prefix, &cli.application_id)
         .compacted(cli.compacted)
         .scale(cli.pieces_scale);
+    let existing = kafka.topics_asked_once()?;
+    if let Some(missing) = collector.topics().into_iter().find(|topic| !existing.contains(topic)) {
+        bail!("there is no topic {missing}");
+    }
     collector.wait_settled(Duration::from_secs(cli.settle_seconds))?;
     let mut facts = collector.collect(None)?;
     if let Some(url) = &cli.target_url {

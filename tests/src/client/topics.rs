@@ -91,10 +91,8 @@ impl Kafka {
 
     /// Asks once for the deletion of those topics that are picked, and waits for nothing.
     pub fn tidy_topics(&self, is_picked: impl Fn(&str) -> bool) -> Result<()> {
-        let consumer: BaseConsumer = self.config().create()?;
-        let metadata = consumer.fetch_metadata(None, REQUEST_TIMEOUT)?;
-        let all = metadata.topics().iter().map(rdkafka::metadata::MetadataTopic::name);
-        let picked: Vec<&str> = all.filter(|topic| is_picked(topic)).collect();
+        let topics = self.topics_asked_once()?;
+        let picked: Vec<&str> = topics.iter().map(String::as_str).filter(|topic| is_picked(topic)).collect();
         if !picked.is_empty() {
             block_on(self.admin()?.delete_topics(&picked, &options()))??;
         }
@@ -104,8 +102,14 @@ impl Kafka {
     /// Names of all topics, internal ones included.
     pub fn topics(&self) -> Result<Vec<String>> {
         let consumer: BaseConsumer = self.config().create()?;
-        let metadata = metadata_of(&consumer, None)?;
-        Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
+        Ok(names(&metadata_of(&consumer, None)?))
+    }
+
+    /// As [`Kafka::topics`], for people, who do not want to wait for ten minutes to hear that nobody is there.
+    pub fn topics_asked_once(&self) -> Result<Vec<String>> {
+        let consumer: BaseConsumer = self.config().create()?;
+        let answer = consumer.fetch_metadata(None, REQUEST_TIMEOUT);
+        Ok(names(&answer.with_context(|| format!("no answer from {}", self.bootstrap_servers()))?))
     }
 
     /// A topic's effective properties.
@@ -176,6 +180,10 @@ impl Kafka {
         }
         Ok(true)
     }
+}
+
+fn names(metadata: &Metadata) -> Vec<String> {
+    metadata.topics().iter().map(|topic| topic.name().to_owned()).collect()
 }
 
 /// How many partitions of a topic have a leader; none when the topic is unknown.
