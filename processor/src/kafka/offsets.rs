@@ -1,7 +1,7 @@
 //! The group's offsets as seen by somebody who is no member.
 //!
-//! Owns the client that asks the coordinator; joins no group, commits nothing. Tells whether something is left to read, and an
-//! operator of offsets that a transaction holds back for longer than any may last.
+//! Owns the client that asks the coordinator; joins no group, commits nothing. Tells an operator of offsets that a transaction
+//! holds back for longer than any may last.
 
 use std::time::{Duration, Instant};
 

@@ -58,6 +58,9 @@ impl Unread {
         queries: &BaseConsumer<Context>,
         partitions: &[TopicPartition],
     ) -> Result<bool, Failure> {
+        if partitions.is_empty() {
+            return Ok(false);
+        }
         if self.found.is_some_and(|found| found.elapsed() < FOUND_HOLDS) {
             return Ok(true);
         }

@@ -164,6 +164,7 @@ fn what_is_left_to_read_of_an_input_is_told_by_the_groups_offsets_as_of_now() ->
     let (zero, one) = (at(INPUT, 0), at(INPUT, 1));
     bench.write(one, &["a"])?;
     ensure!(!has_unread(&own)?, "one's own are one's own concern");
+    ensure!(!has_unread(&BTreeSet::from([0, 1]))?, "all are one's own");
     ensure!(has_unread(&none)?, "a record that nobody has read");
 
     let mut consumer = bench.member("a")?;
