@@ -231,13 +231,14 @@ impl<'a> Job<'a> {
         }
         let group = self.kafka.group_offsets(self.application_id(), &movements)?;
         let consumed = group.into_iter().map(|(partition, committed)| (partition, committed.offset)).collect();
-        Ok(self.is_before(&movements, &consumed)? && self.is_before(&deltas, &self.applied(&deltas)?)?)
+        Ok(self.is_before(&movements, &consumed) && self.is_before(&deltas, &self.applied(&deltas)?))
     }
 
-    /// Whether every record of a topic lies below these offsets.
-    fn is_before(&self, topic: &str, next: &BTreeMap<i32, i64>) -> Result<bool> {
-        let records = self.kafka.read(topic, Isolation::ReadCommitted)?;
-        Ok(records.iter().all(|record| next.get(&record.partition).is_some_and(|next| record.offset < *next)))
+    /// Whether every record of a topic lies below these offsets. A topic that is purged while it is read cannot be read to its
+    /// end: it is looked at again.
+    fn is_before(&self, topic: &str, next: &BTreeMap<i32, i64>) -> bool {
+        let is_below = |record: &Record| next.get(&record.partition).is_some_and(|next| record.offset < *next);
+        self.kafka.read(topic, Isolation::ReadCommitted).is_ok_and(|records| records.iter().all(is_below))
     }
 
     /// The next offset of each partition as the target has it.
